@@ -1,0 +1,57 @@
+"""The metric table: what can be measured, in which unit, and which way is better.
+
+One row is all that store, gate and report need to treat a new metric. Task metrics that a plan names
+(`accuracy`, `rmse` …) are rows too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.errors import ConfigError, nearest
+
+LOWER = "lower"
+HIGHER = "higher"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row. `unit` is the stored unit (never scaled); `direction` says which way is better.
+
+    `kind` is "time" where the value comes from a device clock (so its fidelity follows that clock),
+    "memory", "size", "task" (an accuracy figure) or "count".
+    """
+
+    name: str
+    unit: str
+    direction: str
+    kind: str
+    title: str
+
+
+_ROWS = (
+    Metric("model_size_bytes", "bytes", LOWER, "size", "Model file size"),
+    Metric("load_time_ns", "ns", LOWER, "time", "Load time"),
+    Metric("first_inference_ns", "ns", LOWER, "time", "First inference"),
+    Metric("latency_p50_ns", "ns", LOWER, "time", "Latency p50"),
+    Metric("latency_p90_ns", "ns", LOWER, "time", "Latency p90"),
+    Metric("latency_p95_ns", "ns", LOWER, "time", "Latency p95"),
+    Metric("latency_p99_ns", "ns", LOWER, "time", "Latency p99"),
+    Metric("throughput_per_s", "1/s", HIGHER, "time", "Throughput"),
+    Metric("peak_rss_bytes", "bytes", LOWER, "memory", "Peak RSS (VmHWM)"),
+    Metric("peak_pss_bytes", "bytes", LOWER, "memory", "Peak PSS"),
+    Metric("accuracy", "ratio", HIGHER, "task", "Accuracy"),
+    Metric("rmse", "1", LOWER, "task", "RMS error"),
+    Metric("output_max_abs_error", "1", LOWER, "task", "Largest output difference from the host"),
+)
+
+METRICS: dict[str, Metric] = {m.name: m for m in _ROWS}
+PERCENTILES = (50, 90, 95, 99)
+
+
+def metric(name: str) -> Metric:
+    """Return the row called `name`. Raises ConfigError that names the nearest valid metric."""
+    try:
+        return METRICS[name]
+    except KeyError:
+        raise ConfigError(f"unknown metric `{name}`{nearest(name, METRICS)}") from None

@@ -1,0 +1,275 @@
+"""The frozen records that travel right along the spine. No I/O, no statistics.
+
+registry → connection → deployment → measurement → store → gate → report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Fidelity(StrEnum):
+    """Where a number comes from. Numbers of unlike fidelity never compare."""
+
+    MEASURED = "measured"  # a physical clock or meter, or what emulation really executes
+    VIRTUAL = "virtual"  # time on the deterministic clock of an emulated device
+    ESTIMATED = "estimated"  # a model's, with its error band
+
+
+class Verdict(StrEnum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"  # the interval straddles the limit
+    INVALID = "INVALID"  # conditions violated; says nothing about the model
+    INFRA_ERROR = "INFRA_ERROR"  # the lab failed, not the model
+    NOT_JUDGED = "NOT_JUDGED"  # measured, but nothing was set to judge it by
+
+
+class Outcome(StrEnum):
+    """How a run ended, before anything is judged."""
+
+    COMPLETED = "completed"
+    MODEL_REJECTED = "model_rejected"  # the runtime refuses the model
+    INFRA_ERROR = "infra_error"
+    INVALID = "invalid"  # ran, but its evidence is incomplete or contradicts itself
+    SKIPPED = "skipped"  # the device or model lacks what the suite needs
+    INTERRUPTED = "interrupted"  # Ctrl-C or a kill
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. `shape` holds an int, or None where the model leaves it open."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str  # numpy's name: float32, int8, …
+
+
+@dataclass(frozen=True)
+class Signature:
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class RuntimeSpec:
+    """A runtime and, where pinned, its build: `onnxruntime==1.20.1`."""
+
+    name: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}" if self.version else self.name
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One model file by its SHA-256."""
+
+    name: str  # the model's name in the plan, or the file's name
+    path: Path
+    sha256: str
+    size_bytes: int
+    format: str  # "onnx" | "tflite" | …
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    """A model with all that is needed to measure it: what the plan says, or what options gave."""
+
+    artifact: Artifact
+    runtime: RuntimeSpec
+    inputs_path: Path | None = None  # .npz keyed by input name, first axis samples; `labels` beside
+    task: str | None = None  # task metric, e.g. "accuracy"; None: agreement only
+    variant: str | None = None  # "fp32", "int8-static", …
+    base: str | None = None  # name of the model this is a variant of
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    rtol: float | None = None  # None: by precision
+    atol: float | None = None
+    from_plan: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.artifact.name
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What a device says of itself, kept with each run."""
+
+    name: str
+    type: str
+    kind: str  # "local" | "ssh" | "qemu"
+    serial: str | None
+    platform: str  # e.g. "linux-aarch64"
+    details: Mapping[str, Any] = field(default_factory=dict)  # cpu, ram_bytes, kernel, python, boot_id, clock …
+
+
+@dataclass(frozen=True)
+class Series:
+    """Raw samples of one quantity, in the order they were taken; warm-up excluded.
+
+    `values` has shape (n,). `process` numbers the fresh process each sample came from, same shape.
+    """
+
+    name: str  # with its unit: "latency_ns"
+    unit: str
+    values: npt.NDArray[Any]
+    process: npt.NDArray[np.int32]
+    clock: str | None = None  # "CLOCK_MONOTONIC" …
+    batch_size: int = 1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with its interval, before any judgement.
+
+    `low` and `high` bound `value` with 90% two-sided confidence; None where no bound can be given (the
+    reason says why). Missing values are None with a reason, never 0.
+    """
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    fidelity: Fidelity
+    scenario: str | None = None  # single_stream, offline …
+    batch_size: int = 1
+    reasons: tuple[str, ...] = ()
+    limit: float | None = None  # a limit that belongs to the measurement itself, e.g. a tolerance
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One line of the validity envelope. `ok` is None where the device can't show it."""
+
+    name: str
+    observed: str
+    expected: str
+    ok: bool | None
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """An error as it is stored: its slug in docs/errors.md, its text, how often it was retried."""
+
+    slug: str
+    message: str
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One device × artifact × runtime × settings, one attempt."""
+
+    run_id: str
+    session_id: str
+    attempt: int
+    suite: str  # deploy, accuracy, latency, memory …
+    test: str  # pytest's node id
+    model: str
+    artifact_sha256: str
+    runtime: str
+    runtime_version: str | None
+    device: DeviceFacts
+    threads: int
+    settings: Mapping[str, Any]
+    started_at: str  # ISO 8601, UTC
+    duration_s: float
+    outcome: Outcome
+    scenario: str | None = None
+    error: ErrorRecord | None = None
+    reason: str | None = None  # why skipped or invalid
+    conditions: tuple[Condition, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    series: tuple[Series, ...] = ()
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit for one metric of one model on one device type."""
+
+    model: str
+    device_type: str
+    metric: str
+    limit: float  # in the metric's unit
+    fidelity: Fidelity = Fidelity.MEASURED
+    rule: str = "confidence"  # or "point"
+    scenario: str | None = None
+    batch_size: int | None = None
+    where: str = ""  # file and key, for messages
+
+
+@dataclass(frozen=True)
+class Judgement:
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measurement with its judgement: one row of summary.json and of the report's table."""
+
+    run_id: str
+    suite: str
+    test: str
+    model: str
+    artifact_sha256: str
+    runtime: str
+    runtime_version: str | None
+    device_name: str
+    device_type: str
+    scenario: str | None
+    batch_size: int
+    threads: int
+    settings: Mapping[str, Any]
+    metric: str
+    unit: str
+    direction: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    fidelity: Fidelity | None
+    budget: float | None
+    baseline: float | None
+    ratio: float | None
+    margin: float | None
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Release:
+    """The release verdict and what is missing for a PASS."""
+
+    verdict: Verdict
+    missing: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """One pytest call: what was asked for, what it ran on, and its runs."""
+
+    session_id: str
+    started_at: str
+    finished_at: str | None
+    command: tuple[str, ...]
+    plan_path: str | None
+    plan: Mapping[str, Any]  # the plan as it was read, so that a report needs no other file
+    devices: tuple[DeviceFacts, ...]
+    harness_version: str
+    interrupted: bool = False
+    host: Mapping[str, Any] = field(default_factory=dict)
