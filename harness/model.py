@@ -211,6 +211,89 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class PlanModel:
+    """A model as release.toml names it; nothing has been read from its file yet."""
+
+    name: str
+    path: Path
+    runtime: RuntimeSpec | None = None  # None: by the file's format
+    inputs_path: Path | None = None
+    task: str | None = None
+    variant: str | None = None
+    base: str | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    rtol: float | None = None
+    atol: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """release.toml: what must be measured, by what it is judged, and which fidelity counts."""
+
+    path: Path | None
+    models: tuple[PlanModel, ...] = ()
+    device_types: tuple[str, ...] = ()  # that must be measured for a release
+    required_suites: tuple[str, ...] = ()
+    accepted_fidelity: tuple[Fidelity, ...] = (Fidelity.MEASURED, Fidelity.VIRTUAL)
+    budgets: tuple[Budget, ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DeviceType:
+    """What units share. `ram_bytes` and `cores` are the board's own, also where it is emulated."""
+
+    name: str
+    description: str = ""
+    cores: int | None = None
+    ram_bytes: int | None = None
+    requires_evidence: tuple[str, ...] = ()  # throttle_bits, freq, temp: absent ones make a run INVALID
+    python: str = "python3"  # the interpreter on the device
+
+
+@dataclass(frozen=True)
+class SshAddress:
+    """How to reach a unit over SSH. Host keys: `known_hosts`, or the `host_key` pinned here."""
+
+    host: str
+    port: int = 22
+    user: str | None = None
+    identity_path: Path | None = None
+    host_key: str | None = None  # "ssh-ed25519 AAAA…" or "SHA256:…"
+    known_hosts_path: Path | None = None
+    jump: SshAddress | None = None
+    connect_timeout_s: float = 15.0
+
+
+@dataclass(frozen=True)
+class QemuBoard:
+    """An emulated unit. Two profiles share one image: functional (two cores) and timing (icount)."""
+
+    cpu: str = "cortex-a72"
+    memory_bytes: int = 2 << 30
+    smp: int = 2
+    disk_bytes: int = 2 << 30
+    board_model: str = "Raspberry Pi 4 Model B"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One unit of the registry. Exactly one of `ssh` and `qemu` is set, neither for `local`."""
+
+    name: str
+    type: DeviceType
+    kind: str  # "local" | "ssh" | "qemu"
+    serial: str | None = None
+    tags: tuple[str, ...] = ()
+    ssh: SshAddress | None = None
+    qemu: QemuBoard | None = None
+    home: str | None = None  # folder on the device; None: ~/.harness
+    pinned_cpus: tuple[int, ...] = ()
+    timeout_s: float = 120.0  # longest wait for one answer of the agent
+    where: str = ""  # file and table, for messages
+
+
+@dataclass(frozen=True)
 class Judgement:
     verdict: Verdict
     reasons: tuple[str, ...]
