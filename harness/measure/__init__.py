@@ -1,0 +1,1 @@
+"""Measurements: each module measures one thing on an open board and returns an Observation."""

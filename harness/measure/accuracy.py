@@ -1,0 +1,128 @@
+"""Accuracy suite: the task metric on the device, and agreement of its outputs with the host's.
+
+The reference comes from the same runtime, same build, on the host, fed the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.measure.bench import Bench, Observation
+from harness.measure.tasks import measure_task
+from harness.model import Fidelity, Measurement, Series
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+CHUNK_SAMPLES = 32  # chosen: some progress every second or so on an emulated board
+
+# (rtol, atol) by precision. fp32: convolutions summed in another order differ by some 1e-6 relative
+# (measured between x86-64 and arm64: 4e-8); 1e-3 leaves room for other instruction sets. int8: one step of
+# an 8-bit output scale, which may round the other way, is 1/127 of its range.
+TOLERANCES = {"fp32": (1e-3, 1e-4), "fp16": (1e-2, 1e-3), "int8": (1 / 64, 1e-3)}
+
+
+def infer_all(bench: Bench, label: str) -> dict[str, npt.NDArray[Any]]:
+    """Return every output for every sample, by output name, each of shape (n_samples, …)."""
+    import numpy as np
+
+    parts: list[dict[str, npt.NDArray[Any]]] = []
+    with bench.child(label) as (child, _):
+        for start in range(0, bench.inputs.n_samples, CHUNK_SAMPLES):
+            count = min(CHUNK_SAMPLES, bench.inputs.n_samples - start)
+            bench.announce(f"inference {start} of {bench.inputs.n_samples}")
+            parts.append(child.infer(start, count))
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def measure_accuracy(bench: Bench, reference: Bench) -> Observation:
+    """Compare the device's outputs with `reference`'s, and with labels where there are any."""
+    outputs = infer_all(bench, "accuracy")
+    expected = infer_all(reference, "reference")
+    precision = precision_of(bench)
+    agreement, worst = measure_agreement(outputs, expected, precision, bench.case.rtol, bench.case.atol)
+    measurements = [agreement]
+    series: list[Series] = []
+    if bench.case.task and bench.inputs.labels is not None:
+        measured, per_sample = measure_task(bench.case.task, outputs, bench.inputs.labels)
+        measurements.append(measured)
+        series.append(per_sample)
+    return Observation(
+        measurements=tuple(measurements),
+        series=tuple(series),
+        settings={
+            "reference": f"{reference.board.device.name} ({reference.board.facts.platform})",
+            "precision": precision,
+            "n_samples": bench.inputs.n_samples,
+            "inputs_sha256": bench.inputs.sha256,
+            "inputs_made_from_signature": bench.inputs.made,
+            "worst_output": worst,
+        },
+    )
+
+
+def precision_of(bench: Bench) -> str:
+    """Return "fp32", "fp16" or "int8": from the variant's name, else from the operators in the file."""
+    variant = (bench.case.variant or "").lower()
+    for name in TOLERANCES:
+        if name in variant:
+            return name
+    if any(s.dtype in ("int8", "uint8") for s in (*bench.signature.inputs, *bench.signature.outputs)):
+        return "int8"
+    data = bench.case.artifact.path.read_bytes()
+    # operator names stand as plain strings in an ONNX file (onnx.proto, NodeProto.op_type)
+    quantised = (b"QuantizeLinear", b"QLinearConv", b"QLinearMatMul", b"ConvInteger", b"MatMulInteger")
+    return "int8" if any(op in data for op in quantised) else "fp32"
+
+
+def measure_agreement(
+    outputs: dict[str, npt.NDArray[Any]],
+    expected: dict[str, npt.NDArray[Any]],
+    precision: str,
+    rtol: float | None,
+    atol: float | None,
+) -> tuple[Measurement, str]:
+    """Return `output_max_abs_error` over all outputs, and the name of the output where it stands.
+
+    Its limit is atol + rtol × the largest reference value of that output. An output that is missing,
+    has another shape or isn't finite where the reference is makes the value None: that is no agreement.
+    """
+    import numpy as np
+
+    default_rtol, default_atol = TOLERANCES[precision]
+    r = default_rtol if rtol is None else rtol
+    a = default_atol if atol is None else atol
+    found: list[tuple[float, float, str]] = []
+    for name, want in expected.items():
+        got = outputs.get(name)
+        if got is None or got.shape != want.shape:
+            shape = None if got is None else got.shape
+            return _disagree(f"output `{name}` has shape {shape}, expected {want.shape}"), name
+        got64, want64 = got.astype(np.float64), want.astype(np.float64)
+        if not np.array_equal(np.isfinite(got64), np.isfinite(want64)):
+            return _disagree(f"output `{name}` is not finite where the host's is"), name
+        finite = np.isfinite(want64)
+        error = float(np.abs(got64 - want64)[finite].max(initial=0.0))
+        limit = a + r * float(np.abs(want64[finite]).max(initial=0.0))
+        found.append((error, limit, name))
+    error, limit, name = max(found, key=lambda item: item[0] / item[1])
+    n = int(next(iter(expected.values())).shape[0])
+    return (
+        Measurement(
+            "output_max_abs_error",
+            error,
+            error,
+            error,
+            n,
+            Fidelity.MEASURED,
+            limit=limit,
+            reasons=(f"output `{name}`: tolerance for {precision} is {a:g} + {r:g} × its largest value",),
+        ),
+        name,
+    )
+
+
+def _disagree(why: str) -> Measurement:
+    return Measurement(
+        "output_max_abs_error", float("inf"), None, None, 0, Fidelity.MEASURED, reasons=(why,), limit=0.0
+    )

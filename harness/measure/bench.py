@@ -1,0 +1,68 @@
+"""What every measurement works with: a model made ready on a board, and what comes out of measuring it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.board import Board
+from harness.deploy import Deployed
+from harness.measure.inputs import Inputs
+from harness.model import Condition, Fidelity, Measurement, ModelCase, Series, Signature
+from harness.remote import Child
+from harness.runtimes import Environment, RuntimeDescriptor
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A deployed model on an open board, with its inputs there too."""
+
+    board: Board
+    case: ModelCase
+    runtime: RuntimeDescriptor
+    env: Environment
+    deployed: Deployed
+    signature: Signature
+    inputs: Inputs
+    inputs_path: str  # on the device
+    threads: int
+    announce: Announce = lambda text: None
+
+    @property
+    def time_fidelity(self) -> Fidelity | None:
+        """Return the fidelity of times on this board; None where its clock says nothing."""
+        return self.board.time_fidelity
+
+    @contextmanager
+    def child(self, name: str, *, batch_size: int = 1) -> Iterator[tuple[Child, int]]:
+        """Yield a fresh process with the model loaded and inputs set, and its load time in ns."""
+        child = self.board.client.spawn(
+            name, env=self.env.sha256, adapter=self.env.adapter, cpus=self.board.device.pinned_cpus
+        )
+        try:
+            loaded = child.load(self.deployed.path, threads=self.threads, options=self.options())
+            child.set_inputs(npz_path=self.inputs_path, batch_size=batch_size)
+            yield child, loaded.load_time_ns
+        finally:
+            child.close()
+
+    def options(self) -> dict[str, Any]:
+        """Return what the adapter's `load` gets: the runtime's options and shapes the user fixed."""
+        shapes = {name: list(shape) for name, shape in self.case.shapes.items()}
+        return {**self.runtime.options, **({"shapes": shapes} if shapes else {})}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one measurement brought back; session.py makes a Run of it."""
+
+    measurements: tuple[Measurement, ...] = ()
+    series: tuple[Series, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scenario: str | None = None
+    log: str = ""

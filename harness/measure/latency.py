@@ -1,0 +1,224 @@
+"""Latency suite: load time, first inference and steady state, apart; single_stream and offline.
+
+Each process is fresh; raw samples are kept in the order they were taken. Percentiles carry order-statistic
+intervals. On a virtual clock the spread is some 0.03%, so fewer samples serve: where an interval can't be
+had from their count, the extremes stand in for it, and the reasons say so.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness import stats
+from harness.errors import Unsupported
+from harness.measure.bench import Bench, Observation
+from harness.metrics import PERCENTILES
+from harness.model import Condition, Fidelity, Measurement, Series
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Samples = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LatencySettings:
+    """How much is measured. `max_process_s` caps one process's measured window, in device time."""
+
+    processes: int
+    iterations: int  # per process
+    warmup_max: int
+    max_process_s: float
+    wall_cap_s: float  # of one process's window, on the host's clock
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
+
+
+# DESIGN of the figures: ten fresh processes and LoadGen's 662 samples for a p99 on a physical clock; on a
+# virtual one 64 samples of two processes (the spread between processes was measured at 0.024%).
+MEASURED = LatencySettings(10, 70, 200, 10.0, 60.0)
+VIRTUAL = LatencySettings(2, 32, 4, 600.0, 60.0)
+
+
+def settings_for(fidelity: Fidelity) -> LatencySettings:
+    return VIRTUAL if fidelity is Fidelity.VIRTUAL else MEASURED
+
+
+def require_clock(bench: Bench) -> Fidelity:
+    """Return the fidelity of times here. Raises Unsupported on a board whose clock says nothing."""
+    if bench.time_fidelity is None:
+        raise Unsupported(
+            "times on an emulated board in its functional profile mean nothing.",
+            where=bench.board.device.name,
+            next_step="Measure them in the timing profile.",
+        )
+    return bench.time_fidelity
+
+
+def measure_single_stream(bench: Bench) -> Observation:
+    """Measure one query after another in several fresh processes."""
+    import numpy as np
+
+    fidelity = require_clock(bench)
+    settings = settings_for(fidelity)
+    loads: list[int] = []
+    firsts: list[int] = []
+    blocks: list[Samples] = []
+    conditions: list[Condition] = []
+    clock = None
+    for index in range(settings.processes):
+        bench.announce(f"single_stream: process {index + 1} of {settings.processes}")
+        with bench.child(f"latency-{index}") as (child, load_time_ns):
+            started = time.monotonic()
+            loads.append(load_time_ns)
+            firsts.append(child.first())
+            wanted = _iterations(settings, time.monotonic() - started)
+            block = child.measure(
+                iterations=wanted,
+                warmup_max=min(settings.warmup_max, wanted),
+                max_duration_ns=int(settings.max_process_s * 1e9),
+            )
+            clock = block.clock
+            blocks.append(block.latency_ns)
+            conditions += _conditions(index, block, wanted)
+    values = np.concatenate(blocks)
+    process = np.repeat(np.arange(len(blocks), dtype=np.int32), [len(b) for b in blocks])
+    each = np.arange(len(loads), dtype=np.int32)
+    series = (
+        Series("latency_ns", "ns", values, process, clock),
+        Series("load_time_ns", "ns", np.array(loads, dtype=np.int64), each, clock),
+        Series("first_inference_ns", "ns", np.array(firsts, dtype=np.int64), each, clock),
+    )
+    measurements = [
+        _quantile("load_time_ns", series[1].values, 50, fidelity, "single_stream"),
+        _quantile("first_inference_ns", series[2].values, 50, fidelity, "single_stream"),
+    ]
+    measurements += [
+        _quantile(f"latency_p{p}_ns", values, p, fidelity, "single_stream") for p in PERCENTILES
+    ]
+    return Observation(
+        measurements=tuple(measurements),
+        series=series,
+        conditions=tuple(conditions),
+        settings={**_settings(settings), "lag1_autocorrelation": _lag1(blocks)},
+        scenario="single_stream",
+    )
+
+
+def measure_offline(bench: Bench) -> Observation:
+    """Sweep the batch size in one fresh process each: throughput and the latency of a whole batch.
+
+    A model whose batch axis is fixed is measured at its own size, and the settings say so.
+    """
+    import numpy as np
+
+    fidelity = require_clock(bench)
+    settings = settings_for(fidelity)
+    measurements: list[Measurement] = []
+    series: list[Series] = []
+    conditions: list[Condition] = []
+    refused: dict[str, str] = {}
+    for batch_size in settings.batch_sizes:
+        bench.announce(f"offline: batch {batch_size}")
+        try:
+            with bench.child(f"offline-{batch_size}", batch_size=batch_size) as (child, _):
+                started = time.monotonic()
+                child.first()
+                wanted = _iterations(settings, time.monotonic() - started, scale=batch_size)
+                block = child.measure(
+                    iterations=wanted,
+                    warmup_max=min(settings.warmup_max, wanted),
+                    max_duration_ns=int(settings.max_process_s * 1e9),
+                )
+        except Unsupported as why:
+            refused[str(batch_size)] = why.what
+            continue
+        values = block.latency_ns
+        zeros = np.zeros(len(values), dtype=np.int32)
+        series.append(Series("latency_ns", "ns", values, zeros, block.clock, batch_size))
+        conditions += _conditions(batch_size, block, wanted)
+        p50 = _quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size)
+        measurements += [p50, _throughput(p50, batch_size)]
+    return Observation(
+        measurements=tuple(measurements),
+        series=tuple(series),
+        conditions=tuple(conditions),
+        settings={**_settings(settings), "refused_batch_sizes": refused},
+        scenario="offline",
+    )
+
+
+def _iterations(settings: LatencySettings, first_wall_s: float, scale: int = 1) -> int:
+    """Return how many calls to ask for, so that a slow model on a slow board keeps to the wall cap.
+
+    At a batch of `scale`, fewer calls see as many samples; never fewer than 8, which bound a median.
+    """
+    wanted = max(8, settings.iterations // scale)
+    affordable = int(settings.wall_cap_s / max(first_wall_s, 1e-6))
+    return max(8, min(wanted, affordable))
+
+
+def _quantile(
+    metric: str, values: Any, p: float, fidelity: Fidelity, scenario: str, batch_size: int = 1
+) -> Measurement:
+    value = stats.percentile(values, p)
+    low, high = stats.percentile_interval(values, p)
+    reasons: tuple[str, ...] = ()
+    if fidelity is Fidelity.VIRTUAL:
+        if low is None or high is None:
+            low = float(values.min()) if low is None else low
+            high = float(values.max()) if high is None else high
+            reasons = (f"interval: extremes of {len(values)} samples on the virtual clock",)
+    elif low is None or high is None:
+        needed = stats.samples_needed(p)
+        reasons = (f"{len(values)} samples can't bound the p{p:g} at 90%; {needed} can",)
+    return Measurement(metric, value, low, high, len(values), fidelity, scenario, batch_size, reasons)
+
+
+def _throughput(p50: Measurement, batch_size: int) -> Measurement:
+    """Return samples per second at the median latency of a batch; its interval is the median's, inverted."""
+
+    def per_s(latency_ns: float | None) -> float | None:
+        return batch_size * 1e9 / latency_ns if latency_ns else None
+
+    return Measurement(
+        "throughput_per_s",
+        per_s(p50.value),
+        per_s(p50.high),
+        per_s(p50.low),
+        p50.n,
+        p50.fidelity,
+        "offline",
+        batch_size,
+        p50.reasons,
+    )
+
+
+def _conditions(index: int, block: Any, wanted: int) -> list[Condition]:
+    got = len(block.latency_ns)
+    return [
+        Condition(
+            f"samples ({index})",
+            str(got),
+            f"{wanted}, or at least 8 when the window's cap ends it",
+            got >= min(wanted, 8),
+            "Raise the window's cap, or measure a smaller model.",
+        ),
+        Condition(
+            f"warm-up flat ({index})",
+            f"{'yes' if block.warmup_flat else 'no'} after {block.warmup_iterations} calls",
+            "medians of blocks within 2%",
+            True if block.warmup_flat else None,
+            "The cap ended warm-up: early samples may be slow.",
+        ),
+    ]
+
+
+def _settings(settings: LatencySettings) -> dict[str, Any]:
+    return {**asdict(settings), "batch_sizes": list(settings.batch_sizes)}
+
+
+def _lag1(blocks: list[Samples]) -> list[float | None]:
+    return [stats.lag1_autocorrelation(b) if len(b) > 2 else None for b in blocks]
