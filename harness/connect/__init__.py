@@ -1,0 +1,1 @@
+"""Ways to a device: the table of connections by kind."""
