@@ -1,0 +1,312 @@
+"""Runs + budgets → verdicts. Pure: no I/O, no clock, and no order in which results came matters.
+
+Two judgements. The session's covers what was selected and had budgets. The release's needs everything
+that the plan requires and takes the worst attempt; only that one gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness import errors
+from harness.judging import SEVERITY, judge, worst
+from harness.metrics import METRICS
+from harness.model import Budget, Fidelity, Measurement, Outcome, Plan, Release, Result, Run, Verdict
+
+__all__ = [
+    "OUTCOME",
+    "budget_for",
+    "combine_exit",
+    "exit_code",
+    "judge",
+    "release_verdict",
+    "results_of",
+    "session_verdict",
+    "worst",
+]
+
+OUTCOME = "outcome"  # the metric of a row that says how a run without numbers ended
+
+_EXIT_CODES = {
+    Verdict.PASS: errors.EXIT_PASS,
+    Verdict.NOT_JUDGED: errors.EXIT_PASS,
+    Verdict.FAIL: errors.EXIT_FAIL,
+    Verdict.INCONCLUSIVE: errors.EXIT_INCONCLUSIVE,
+    Verdict.INVALID: errors.EXIT_INVALID,
+    Verdict.INFRA_ERROR: errors.EXIT_INFRA,
+}
+_OUTCOME_VERDICTS = {
+    Outcome.COMPLETED: Verdict.NOT_JUDGED,
+    Outcome.SKIPPED: Verdict.NOT_JUDGED,
+    Outcome.MODEL_REJECTED: Verdict.FAIL,
+    Outcome.INFRA_ERROR: Verdict.INFRA_ERROR,
+    Outcome.INVALID: Verdict.INVALID,
+    Outcome.INTERRUPTED: Verdict.INVALID,
+    Outcome.USAGE_ERROR: Verdict.INVALID,
+}
+# pytest's exit codes that nothing of ours may hide: internal error, interrupted, usage error
+_PYTEST_KEEPS = (3, 2, 4)
+
+
+def exit_code(verdict: Verdict) -> int:
+    """Return the exit code that stands for `verdict`."""
+    return _EXIT_CODES[verdict]
+
+
+def combine_exit(pytest_exit: int, verdict: Verdict, *, other_failures: bool = False) -> int:
+    """Return the exit code of a session that pytest ends with `pytest_exit`.
+
+    Precedence: 3, 2, 4, FAIL, INFRA_ERROR, INVALID, INCONCLUSIVE. pytest says 1 for any failed test, also
+    for one that was INVALID; `other_failures` says that a test failed for a reason of its own, which
+    counts as FAIL.
+    """
+    if pytest_exit in _PYTEST_KEEPS:
+        return pytest_exit
+    code = exit_code(worst((verdict, Verdict.FAIL)) if other_failures else verdict)
+    return code if code != errors.EXIT_PASS else pytest_exit
+
+
+# --- one run --------------------------------------------------------------------------------------
+
+
+def budget_for(m: Measurement, run: Run, budgets: Iterable[Budget]) -> Budget | None:
+    """Return the budget that judges `m`: of its own fidelity if there is one, and the most specific.
+
+    A budget without `batch_size` is for a batch of 1, and one without `scenario` for any.
+    """
+    candidates = [b for b in budgets if _applies(b, m, run)]
+    if not candidates:
+        return None
+    return min(
+        candidates,
+        key=lambda b: (
+            b.fidelity is not m.fidelity,
+            b.scenario is None,
+            b.batch_size is None,
+            b.fidelity,
+            b.limit,
+        ),
+    )
+
+
+def _applies(budget: Budget, m: Measurement, run: Run) -> bool:
+    return (
+        budget.model == run.model
+        and budget.device_type == run.device.type
+        and budget.metric == m.metric
+        and _in_scope(budget, m.scenario or run.scenario, m.batch_size)
+    )
+
+
+def _in_scope(budget: Budget, scenario: str | None, batch_size: int) -> bool:
+    return budget.scenario in (None, scenario) and (budget.batch_size or 1) == batch_size
+
+
+def results_of(run: Run, budgets: Iterable[Budget]) -> tuple[Result, ...]:
+    """Return one row for each measurement of `run`; for a run without any, one that says how it ended."""
+    if run.outcome is not Outcome.COMPLETED or not run.measurements:
+        return (_outcome_row(run),)
+    budgets = tuple(budgets)
+    return tuple(_row(run, m, budget_for(m, run, budgets)) for m in run.measurements)
+
+
+def _row(run: Run, m: Measurement, budget: Budget | None) -> Result:
+    row = METRICS.get(m.metric)
+    if row is None:
+        raise ValueError(f"run {run.run_id}: `{m.metric}` is not in the metric table")
+    judgement = judge(m, budget, row.direction)
+    verdict, reasons = judgement.verdict, judgement.reasons
+    failing = _failing_conditions(run) if row.kind == "time" else ()
+    if failing:
+        reasons = (*failing, *reasons)
+        # a number that nothing judges stays so: the session's verdict covers what had budgets
+        verdict = Verdict.NOT_JUDGED if verdict is Verdict.NOT_JUDGED else Verdict.INVALID
+    limit = budget.limit if budget else m.limit
+    return _result(run, m, row.unit, row.direction, limit, verdict, reasons)
+
+
+def _failing_conditions(run: Run) -> tuple[str, ...]:
+    return tuple(
+        f"{c.name} is {c.observed}, expected {c.expected}{'. ' + c.remedy if c.remedy else ''}"
+        for c in run.conditions
+        if c.ok is False
+    )
+
+
+def _outcome_row(run: Run) -> Result:
+    if run.error is not None:
+        reasons: tuple[str, ...] = (run.error.message,)
+    elif run.reason:
+        reasons = (run.reason,)
+    elif run.outcome is Outcome.COMPLETED:
+        reasons = ("completed; it measures nothing",)
+    else:
+        reasons = (f"the run ended as {run.outcome} without a reason",)
+    m = Measurement(OUTCOME, None, None, None, 0, Fidelity.MEASURED, scenario=run.scenario)
+    return _result(run, m, "", "", None, _OUTCOME_VERDICTS[run.outcome], reasons)
+
+
+def _result(
+    run: Run,
+    m: Measurement,
+    unit: str,
+    direction: str,
+    limit: float | None,
+    verdict: Verdict,
+    reasons: tuple[str, ...],
+) -> Result:
+    return Result(
+        run_id=run.run_id,
+        suite=run.suite,
+        test=run.test,
+        model=run.model,
+        artifact_sha256=run.artifact_sha256,
+        runtime=run.runtime,
+        runtime_version=run.runtime_version,
+        device_name=run.device.name,
+        device_type=run.device.type,
+        scenario=m.scenario or run.scenario,
+        batch_size=m.batch_size,
+        threads=run.threads,
+        settings=run.settings,
+        metric=m.metric,
+        unit=unit,
+        direction=direction,
+        value=m.value,
+        low=m.low,
+        high=m.high,
+        n=m.n,
+        fidelity=None if m.metric == OUTCOME else m.fidelity,
+        budget=limit,
+        baseline=None,
+        ratio=None,
+        margin=None,
+        verdict=verdict,
+        reasons=reasons,
+    )
+
+
+# --- a session ------------------------------------------------------------------------------------
+
+
+def session_verdict(results: Iterable[Result], *, interrupted: bool = False) -> Verdict:
+    """Return the worst verdict of what was judged; NOT_JUDGED (exit 0) where nothing was.
+
+    An interrupted session is at best INVALID: what it didn't come to is unknown.
+    """
+    verdicts = [result.verdict for result in results]
+    if interrupted:
+        verdicts.append(Verdict.INVALID)
+    return worst(verdicts)
+
+
+# --- a release ------------------------------------------------------------------------------------
+
+
+def release_verdict(results: Sequence[Result], runs: Sequence[Run], plan: Plan | None) -> Release:
+    """Return whether `plan` is met by the runs of one or several sessions.
+
+    PASS needs every required suite of every model on every required device type, completed, judged at an
+    accepted fidelity, and with nothing of it skipped; the worst attempt counts. `missing` says what keeps
+    it from that, `reasons` what the verdict rests on. Runs on other device types are left out.
+    """
+    if plan is None or not plan.models:
+        unjudged = sorted({run.model for run in runs})
+        return Release(Verdict.INVALID, tuple(map(_no_budgets, unjudged)) or ("there is no plan",))
+    names = {model.name for model in plan.models}
+    counted = [r for r in results if r.model in names and r.device_type in plan.device_types]
+    missing = (
+        *_missing_from_plan(plan),
+        *(f"{_no_budgets(name)}: it is not in the plan" for name in sorted({r.model for r in runs} - names)),
+        *(
+            line
+            for device_type in plan.device_types
+            for model in plan.models
+            for line in _missing_of(model.name, device_type, plan, counted, runs)
+        ),
+    )
+    verdict = worst([*(r.verdict for r in counted), Verdict.INVALID if missing else Verdict.NOT_JUDGED])
+    if verdict is Verdict.NOT_JUDGED:
+        return Release(Verdict.INVALID, ("nothing was judged",))
+    return Release(verdict, missing, _release_reasons(counted, runs, plan))
+
+
+def _no_budgets(model: str) -> str:
+    return f"no budgets are set for model `{model}`"
+
+
+def _missing_from_plan(plan: Plan) -> list[str]:
+    lines = []
+    if not plan.device_types:
+        lines.append("the plan requires no device type: set release.device_types")
+    if not plan.required_suites:
+        lines.append("the plan requires no suite: set release.required_suites")
+    return lines
+
+
+def _missing_of(
+    model: str, device_type: str, plan: Plan, counted: Sequence[Result], runs: Sequence[Run]
+) -> list[str]:
+    """Return what the plan wants of one model on one device type and didn't get."""
+    place = f"{model} on {device_type}"
+    lines = []
+    budgets = [b for b in plan.budgets if b.model == model and b.device_type == device_type]
+    if not budgets:
+        lines.append(f"{_no_budgets(model)} on {device_type}")
+    mine = [run for run in runs if run.model == model and run.device.type == device_type]
+    if not mine:
+        return [*lines, f"{place}: nothing was run"]
+    results = [r for r in counted if r.model == model and r.device_type == device_type]
+    digests = sorted({run.artifact_sha256[:12] for run in mine})
+    if len(digests) > 1:
+        lines.append(f"{place}: its runs are of different files ({', '.join(digests)}); gate one at a time")
+    for suite in plan.required_suites:
+        lines += [f"{place}: {what}" for what in _missing_of_suite(suite, mine, results)]
+    return lines + [f"{place}: {what}" for what in _unmet_budgets(budgets, results, plan.accepted_fidelity)]
+
+
+def _missing_of_suite(suite: str, runs: Iterable[Run], results: Iterable[Result]) -> list[str]:
+    mine = [run for run in runs if run.suite == suite]
+    if not mine:
+        return [f"{suite} was not run"]
+    finished = {run.test for run in mine if run.outcome in (Outcome.COMPLETED, Outcome.MODEL_REJECTED)}
+    skipped = {run.test: run.reason or "no reason given" for run in mine if run.outcome is Outcome.SKIPPED}
+    lines = [f"{suite} was skipped in {test}: {skipped[test]}" for test in sorted(skipped.keys() - finished)]
+    if lines:
+        return lines
+    if not finished:
+        return [f"{suite} never completed ({', '.join(sorted({run.outcome for run in mine}))})"]
+    if all(r.verdict is Verdict.NOT_JUDGED for r in results if r.suite == suite):
+        return [f"{suite} is required, but no budget judges anything in it"]
+    return []
+
+
+def _unmet_budgets(
+    budgets: Iterable[Budget], results: Iterable[Result], accepted: tuple[Fidelity, ...]
+) -> list[str]:
+    """Return the metrics with budgets that no result of an accepted fidelity was judged by."""
+    results = tuple(results)
+    lines = {}
+    for b in budgets:
+        key = (b.metric, b.scenario, b.batch_size)
+        found = [r for r in results if r.metric == b.metric and _in_scope(b, r.scenario, r.batch_size)]
+        batch = f", batch {b.batch_size}" if b.batch_size else ""
+        scope = f"{', ' + b.scenario if b.scenario else ''}{batch}"
+        if not found:
+            lines[key] = f"{b.metric}{scope} has a budget, and nothing was measured"
+        elif not any(r.fidelity in accepted for r in found):
+            seen = ", ".join(sorted({str(r.fidelity) for r in found}))
+            lines[key] = f"{b.metric}{scope} is {seen}; the plan accepts {', '.join(accepted)}"
+    return list(lines.values())
+
+
+def _release_reasons(counted: Iterable[Result], runs: Iterable[Run], plan: Plan) -> tuple[str, ...]:
+    """Return the reasons of every verdict but PASS, the worst first, and what was left out."""
+    bad = [r for r in counted if r.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED)]
+    bad.sort(key=lambda r: (SEVERITY.index(r.verdict), r.device_type, r.model, r.suite, r.metric, r.run_id))
+    lines = [f"{r.verdict}: {r.model} on {r.device_name}, {r.suite}: {'; '.join(r.reasons)}" for r in bad]
+    others = sorted({run.device.type for run in runs} - set(plan.device_types))
+    if others:
+        wanted = ", ".join(plan.device_types)
+        lines.append(f"runs on {', '.join(others)} don't count: the plan is for {wanted}")
+    return tuple(dict.fromkeys(lines))

@@ -1,0 +1,111 @@
+"""One measurement against its limit → PASS, FAIL, INCONCLUSIVE, INVALID or NOT_JUDGED. Pure.
+
+What a run, a session or a release adds up to is `gate`'s job.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from harness.metrics import HIGHER, LOWER, METRICS
+from harness.model import Budget, Judgement, Measurement, Verdict
+from harness.units import format_quantity
+
+RULES = ("confidence", "point")
+
+# worst first; a verdict outweighs all that follow it
+SEVERITY = (
+    Verdict.FAIL,
+    Verdict.INFRA_ERROR,
+    Verdict.INVALID,
+    Verdict.INCONCLUSIVE,
+    Verdict.PASS,
+    Verdict.NOT_JUDGED,
+)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the worst of `verdicts`; NOT_JUDGED where there are none."""
+    return min(verdicts, key=SEVERITY.index, default=Verdict.NOT_JUDGED)
+
+
+def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Judgement:
+    """Return the verdict of one number: against its budget, and against a tolerance of its own.
+
+    `direction` is "lower" or "higher", whichever is better. With neither budget nor tolerance it is
+    NOT_JUDGED. A missing value is INVALID either way: something was to be measured and was not.
+    """
+    value = measurement.value
+    if value is None or math.isnan(value):
+        reasons = measurement.reasons or (f"{measurement.metric} has no value",)
+        return Judgement(Verdict.INVALID, reasons, budget)
+    low, high = measurement.low, measurement.high
+    if any(bound is not None and math.isnan(bound) for bound in (low, high)):
+        return Judgement(Verdict.INVALID, (f"{measurement.metric}: a bound is not a number",), budget)
+    if low is not None and high is not None and low > high:
+        what = f"{measurement.metric}: its interval runs from {low:g} down to {high:g}"
+        return Judgement(Verdict.INVALID, (what,), budget)
+    judgements = []
+    if measurement.limit is not None:
+        judgements.append(_judge_point(measurement, measurement.limit, direction, "its tolerance"))
+    if budget is not None:
+        judgements.append(_judge_budget(measurement, budget, direction))
+    if not judgements:
+        return Judgement(Verdict.NOT_JUDGED, measurement.reasons)
+    verdict = worst(verdict for verdict, _ in judgements)
+    reasons = tuple(reason for found, texts in judgements if found is verdict for reason in texts)
+    return Judgement(verdict, reasons, budget)
+
+
+def _judge_budget(m: Measurement, budget: Budget, direction: str) -> tuple[Verdict, tuple[str, ...]]:
+    name = f"budget {budget.where or budget.metric}"
+    if m.fidelity is not budget.fidelity:
+        what = f"not comparable: {name} is for {budget.fidelity} numbers, this one is {m.fidelity}"
+        return Verdict.INVALID, (f'{what}; set one with fidelity = "{m.fidelity}"',)
+    if budget.rule == "point":
+        return _judge_point(m, budget.limit, direction, name)
+    if budget.rule == "confidence":
+        return _judge_confidence(m, budget.limit, direction, name)
+    raise ValueError(f"unknown rule {budget.rule!r} in {name}; valid: {', '.join(RULES)}")
+
+
+def _judge_point(m: Measurement, limit: float, direction: str, name: str) -> tuple[Verdict, tuple[str, ...]]:
+    assert m.value is not None
+    if _within(m.value, limit, direction):
+        return Verdict.PASS, ()
+    what = f"{m.metric} {_show(m, m.value)} is {_beyond(direction)} {name} of {_show(m, limit)}"
+    return Verdict.FAIL, (what,)
+
+
+def _judge_confidence(
+    m: Measurement, limit: float, direction: str, name: str
+) -> tuple[Verdict, tuple[str, ...]]:
+    """PASS if the bad side of the interval is within the limit, FAIL if the good side is beyond it."""
+    good, bad = (m.low, m.high) if direction == LOWER else (m.high, m.low)
+    if bad is not None and _within(bad, limit, direction):
+        return Verdict.PASS, ()
+    if good is not None and not _within(good, limit, direction):
+        bound = "lower" if direction == LOWER else "upper"
+        what = f"{m.metric}: even the {bound} bound {_show(m, good)} is {_beyond(direction)}"
+        return Verdict.FAIL, (f"{what} {name} of {_show(m, limit)}",)
+    if bad is None:
+        what = f"{m.metric} {_show(m, m.value)} has no {'upper' if direction == LOWER else 'lower'} bound"
+        return Verdict.INCONCLUSIVE, (f"{what} (n = {m.n}) to hold against {name}", *m.reasons)
+    what = f"{m.metric}: its interval {_show(m, m.low)} to {_show(m, m.high)} straddles"
+    return Verdict.INCONCLUSIVE, (f"{what} {name} of {_show(m, limit)}", *m.reasons)
+
+
+def _within(number: float, limit: float, direction: str) -> bool:
+    if direction not in (LOWER, HIGHER):
+        raise ValueError(f"direction is {LOWER!r} or {HIGHER!r}, got {direction!r}")
+    return number <= limit if direction == LOWER else number >= limit
+
+
+def _beyond(direction: str) -> str:
+    return "above" if direction == LOWER else "below"
+
+
+def _show(m: Measurement, number: float | None) -> str:
+    row = METRICS.get(m.metric)
+    return format_quantity(number, row.unit if row else "1")

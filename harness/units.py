@@ -1,0 +1,177 @@
+"""Units at the edge: quantities as people write them, numbers as people read them.
+
+Inside the harness a number is always in its stored unit (nanoseconds, bytes, a ratio of 0 to 1 …).
+`parse_quantity` converts what a file or an option says into that unit, exactly; the `format_` functions
+turn stored numbers into text for a reader and are used by the report alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Protocol
+
+from harness.errors import ConfigError, nearest
+
+_TIME_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9}
+_SIZE_BYTES = {
+    "B": 1,
+    "bytes": 1,
+    # SI prefixes are powers of ten, IEC prefixes powers of two (IEC 80000-13)
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+
+# stored unit → what may be written → how many of the stored unit that is
+UNITS: Mapping[str, Mapping[str, Decimal]] = {
+    "ns": {name: Decimal(ns) for name, ns in _TIME_NS.items()},
+    "s": {name: Decimal(ns).scaleb(-9) for name, ns in _TIME_NS.items()},
+    "bytes": {name: Decimal(count) for name, count in _SIZE_BYTES.items()},
+    "ratio": {"%": Decimal("0.01")},
+    "1/s": {"/s": Decimal(1), "1/s": Decimal(1), "k/s": Decimal(1000), "/min": Decimal(1) / Decimal(60)},
+    "1": {},
+}
+
+_QUANTITY = re.compile(r"\s*([-+]?[\d_]*\.?[\d_]+(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
+
+
+class HasUnit(Protocol):
+    """Anything that knows its stored unit: a `metrics.Metric`, a `model.Result`."""
+
+    @property
+    def unit(self) -> str: ...
+
+
+def parse_quantity(value: object, unit: str) -> float:
+    """Return `value` in the stored unit `unit` ("ns", "s", "bytes", "ratio", "1/s" or "1").
+
+    A plain number is in the stored unit already; a string is a number and a unit, "48 ms". Raises
+    ConfigError (without a place: the caller knows it) that lists the units of that kind, and for numbers
+    that aren't finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ConfigError(f"expected {_expected(unit)}, got {value!r}")
+    if not isinstance(value, str):
+        return _finite(float(value), value)
+    match = _QUANTITY.fullmatch(value)
+    if match is None:
+        raise ConfigError(f"expected {_expected(unit)}, got {value!r}")
+    number, suffix = match.groups()
+    try:
+        amount = Decimal(number)
+    except InvalidOperation:
+        raise ConfigError(f"expected {_expected(unit)}, got {value!r}") from None
+    if not suffix:
+        return _finite(float(amount), value)
+    scale = UNITS[unit].get(suffix)
+    if scale is None:
+        raise ConfigError(f"unknown unit `{suffix}` in {value!r}{_valid_units(suffix, unit)}")
+    return _finite(float(amount * scale), value)
+
+
+def _expected(unit: str) -> str:
+    examples = {
+        "ns": '"48 ms" or a number of ns',
+        "s": '"30 s" or a number of s',
+        "bytes": '"8.7 MB", "8 MiB" or a number of bytes',
+        "ratio": '"97 %" or a number from 0 to 1',
+        "1/s": '"12/s" or a number per second',
+        "1": "a number",
+    }
+    return examples[unit]
+
+
+def _valid_units(suffix: str, unit: str) -> str:
+    names = UNITS[unit]
+    if not names:
+        return "; this figure is a plain number without a unit"
+    close = nearest(suffix, names) if suffix.lower() in {name.lower() for name in names} else ""
+    hint = close if "did you mean" in close else ""
+    return f"{hint}; valid: {', '.join(names)}"
+
+
+def _finite(number: float, written: object) -> float:
+    if not math.isfinite(number):
+        raise ConfigError(f"expected a finite number, got {written!r}")
+    return number
+
+
+def format_significant(value: float, digits: int = 3) -> str:
+    """Return `value` with `digits` significant digits, never in fewer than its integer part needs.
+
+    Plain notation between 1e-4 and 1e15, else an exponent: 5.86, 1234, 0.00120, 3.20e-08.
+    """
+    if value == 0:
+        return "0"
+    if not math.isfinite(value):
+        return str(value)
+    if not 1e-4 <= abs(value) < 1e15:
+        return f"{value:.{digits - 1}e}"
+    # rounding first: 9.999 has three digits before it is rounded and takes the place of 10.0
+    rounded = float(f"{value:.{digits - 1}e}")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{value:.{decimals}f}"
+
+
+def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
+    """Return `value` by the first of `steps` (ascending factors) that leaves fewer than 1000 of it."""
+    for factor, name in steps:
+        if abs(float(f"{value / factor:.3g}")) < 1000 or (factor, name) == steps[-1]:
+            return f"{format_significant(value / factor)} {name}"
+    raise AssertionError("steps is empty")
+
+
+def format_ns(value: float) -> str:
+    """Return a time as "5.86 ms", "12.3 µs", "2.50 s"."""
+    if value == 0 or (abs(value) < 1000 and value == int(value)):
+        return f"{int(value)} ns"
+    return _scaled(value, ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")))
+
+
+def format_bytes(value: float) -> str:
+    """Return a size in SI prefixes: "512 B", "8.70 MB"."""
+    if abs(value) < 1000 and value == int(value):
+        return f"{int(value)} B"
+    return _scaled(value, ((1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB")))
+
+
+def format_ratio(value: float) -> str:
+    """Return a ratio in percent with two decimals: "97.22%". Only 1 itself reads "100%"."""
+    percent = value * 100
+    if percent == int(percent):
+        return f"{int(percent)}%"
+    text = f"{percent:.2f}"
+    if text == "100.00":
+        return ">99.99%" if percent < 100 else ">100%"
+    return f"{text}%"
+
+
+def format_quantity(value: float | None, unit: str) -> str:
+    """Return a stored number of `unit` for a reader; "–" where it is missing."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return str(value)
+    if unit == "ns":
+        return format_ns(value)
+    if unit == "s":
+        return format_ns(value * 1e9)
+    if unit == "bytes":
+        return format_bytes(value)
+    if unit == "ratio":
+        return format_ratio(value)
+    if unit == "1/s":
+        return f"{format_significant(value)}/s"
+    return format_significant(value) if unit in ("1", "") else f"{format_significant(value)} {unit}"
+
+
+def format_value(metric: HasUnit, value: float | None) -> str:
+    """Return `value` of `metric` (or of a result, which knows its unit too) for a reader."""
+    return format_quantity(value, metric.unit)
