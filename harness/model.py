@@ -41,6 +41,7 @@ class Outcome(StrEnum):
     INVALID = "invalid"  # ran, but its evidence is incomplete or contradicts itself
     SKIPPED = "skipped"  # the device or model lacks what the suite needs
     INTERRUPTED = "interrupted"  # Ctrl-C or a kill
+    USAGE_ERROR = "usage_error"  # inputs, shapes or options don't fit; nothing was measured
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+# Everything a developer types. `make demo` and `make test` set up all they need.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help demo test check bench models golden docs clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: pyproject.toml tools/setup.sh
+	@PYTHON=$(PYTHON) sh tools/setup.sh $(VENV)
+
+demo: $(VENV)/.ready ## install, build the emulated Pi, measure a model on it, render the report
+	@sh tools/setup.sh --host-packages emulation
+	@$(BIN)/pytest suites/ --device rpi4
+
+test: $(VENV)/.ready ## all tests, with the emulated device and the browser
+	@sh tools/setup.sh --host-packages emulation tests
+	@$(BIN)/pytest tests
+
+check: $(VENV)/.ready ## ruff, strict mypy, unit tests and goldens: no device, under two minutes
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest tests -m "not device and not browser" -q
+
+bench: $(VENV)/.ready ## the measured claims, as ratios
+	@sh tools/setup.sh --host-packages emulation tests
+	@$(BIN)/pip install --quiet --editable '.[bench]'
+	@$(BIN)/python -m benchmarks
+
+models: ## train the demo models again (needs TensorFlow, in an environment of its own)
+	@test -x .venv-models/bin/python || $(PYTHON) -m venv .venv-models
+	@.venv-models/bin/pip install --quiet -r tools/models-requirements.txt
+	@.venv-models/bin/python tools/make_models.py --out models
+
+golden: $(VENV)/.ready ## accept the tests' actual output as golden
+	@$(BIN)/pytest tests/golden --update-golden -q
+
+clean: ## remove what the targets made in this folder (not the cache)
+	rm -rf $(VENV) .venv-models build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,395 @@
+"""The pytest side: options, parametrisation, fixtures, exit code. Thin: session.py measures, gate.py judges.
+
+Loaded by a conftest.py (`pytest_plugins = ["harness.plugin"]`), never by entry point: its options would
+clash with any other project that has a `--device`. Imports stay light: collection touches no device and
+no numpy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness import gate as gates
+from harness import plan as plans
+from harness import registry as registries
+from harness import selection
+from harness.errors import ConfigError, HarnessError
+from harness.model import Device, Outcome, Plan, PlanModel, Run, Verdict
+from harness.progress import Progress
+
+if TYPE_CHECKING:
+    from harness.session import Session, Target
+
+SUITES = ("deploy", "accuracy", "memory", "latency")  # run in this order: latency last, in its own profile
+FAILING = (Verdict.FAIL, Verdict.INFRA_ERROR, Verdict.INVALID, Verdict.INCONCLUSIVE)
+
+
+class Desk:
+    """What one pytest call was asked for, and its session."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.problem: ConfigError | None = None
+        self.devices: tuple[Device, ...] = ()
+        self.local: Device | None = None
+        self.plan = Plan(None)
+        self.models: tuple[PlanModel, ...] = ()
+        self.session: Session | None = None
+        self.usage_error = False
+        self.foreign_failure = False
+        self.verdict: Verdict | None = None
+        self.folder: Path | None = None
+
+    def read(self) -> None:
+        """Read devices.toml and the plan, and settle what is measured on what. Raises ConfigError."""
+        option = self.config.option
+        registry = registries.load_registry(
+            registries.find_devices_file(option.hil_devices_file, Path(self.config.invocation_params.dir))
+        )
+        self.local = registry.devices.get("local")
+        chosen: dict[str, Device] = {}
+        for name in option.hil_device or ():
+            for device in registries.select(registry, name):
+                chosen.setdefault(device.name, device)
+        self.devices = tuple(chosen.values())
+        path = self._plan_path(option.hil_plan)
+        self.plan = plans.load_plan(path) if path else Plan(None)
+        runtimes = [plans.parse_runtime(text) for text in option.hil_runtime or ()]
+        shapes = dict(plans.parse_shape(text) for text in option.hil_shape or ())
+        self.models = selection.select_models(self.plan, option.hil_model or (), runtimes, shapes)
+
+    def _plan_path(self, given: str | None) -> Path | None:
+        if given:
+            return Path(given)
+        folders = [Path(str(arg).split("::")[0]) for arg in self.config.args]
+        folders = [f if f.is_dir() else f.parent for f in folders]
+        for folder in (*folders, self.config.rootpath / "suites"):
+            if (folder / "release.toml").is_file():
+                return folder / "release.toml"
+        return None
+
+    def targets(self) -> list[Target]:
+        from harness.session import Target
+
+        return [Target(device, model) for device in self.devices for model in self.models]
+
+    def start(self, targets: list[Target]) -> Session:
+        from harness.session import Session, SessionOptions
+
+        option = self.config.option
+        writer = self.config.get_terminal_writer()
+        self.session = Session(
+            SessionOptions(
+                reports_dir=self.config.rootpath / "reports",
+                report_dir=Path(option.hil_report_dir) if option.hil_report_dir else None,
+                threads=option.hil_threads,
+                command=("pytest", *self.config.invocation_params.args),
+            ),
+            self.plan,
+            targets,
+            self.local,
+            Progress(getattr(writer, "_file", None)),
+        )
+        return self.session
+
+    def results(self) -> list[Any]:
+        runs = self.session.runs if self.session else []
+        return [r for run in runs for r in gates.results_of(run, self.plan.budgets)]
+
+
+DESK = pytest.StashKey[Desk]()
+RUN = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("harness", "hardware-in-the-loop benchmarks")
+    add = group.addoption
+    add("--device", dest="hil_device", action="append", metavar="NAME",
+        help="unit, device type or tag:NAME to measure on (repeatable)")  # fmt: skip
+    add("--devices", dest="hil_devices_file", metavar="FILE",
+        help="the devices.toml (default: searched from here upwards)")  # fmt: skip
+    add("--model", dest="hil_model", action="append", metavar="FILE",
+        help="model file, NAME of the plan, or NAME=FILE: a candidate for the plan's NAME (repeatable)")  # fmt: skip
+    add("--plan", dest="hil_plan", metavar="FILE", help="the plan (default: release.toml beside the suites)")
+    add("--runtime", dest="hil_runtime", action="append", metavar="NAME[==VERSION]",
+        help="runtime to use instead of the plan's; several compare builds (repeatable)")  # fmt: skip
+    add("--threads", dest="hil_threads", type=_positive, default=1, metavar="N",
+        help="threads of the runtime (default: 1)")  # fmt: skip
+    add("--shape", dest="hil_shape", action="append", metavar="INPUT=1x3x96x96",
+        help="shape of an input that the model leaves open (repeatable)")  # fmt: skip
+    add("--report-dir", dest="hil_report_dir", metavar="DIR",
+        help="put this session here (default: reports/<session>/)")  # fmt: skip
+
+
+def _positive(text: str) -> int:
+    import argparse
+
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for suite in SUITES:
+        config.addinivalue_line("markers", f"{suite}: belongs to the {suite} suite")
+    if not config.pluginmanager.hasplugin("benchmark"):
+        config.pluginmanager.register(_NoBenchmark(), "harness-no-benchmark")
+    if getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError(
+            "harness: one pytest call measures one thing at a time, so that runs don't disturb each other; "
+            "leave out -n (docs/decisions/0002-no-xdist.md)."
+        )
+    desk = config.stash[DESK] = Desk(config)
+    try:
+        desk.read()
+    except ConfigError as error:
+        raise pytest.UsageError(f"harness: {error}") from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "target" not in metafunc.fixturenames:
+        return
+    desk = metafunc.config.stash[DESK]
+    targets = desk.targets()
+    if not targets and not desk.devices:
+        # collection alone needs no device: list each test once a model
+        ids = [m.name for m in desk.models]
+        metafunc.parametrize("target", [None] * len(ids), ids=ids, scope="session")
+        return
+    metafunc.parametrize("target", targets, ids=[t.id for t in targets], scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order by device, then suite, then model: each board is opened once a profile."""
+    desk = config.stash[DESK]
+    devices = {d.name: i for i, d in enumerate(desk.devices)}
+    models = {m.name: i for i, m in enumerate(desk.models)}
+
+    def key(item: pytest.Item) -> tuple[int, int, int]:
+        target = _target_of(item)
+        if target is None:
+            return (-1, 0, 0)
+        suite = next((i for i, name in enumerate(SUITES) if item.get_closest_marker(name)), len(SUITES))
+        return (devices[target.device.name], suite, models[target.model.name])
+
+    items.sort(key=key)
+    for item in items:
+        if "replay" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.benchmark(timer=DEVICE_CLOCK.read))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    config = session.config
+    if config.option.collectonly:
+        return
+    desk = config.stash[DESK]
+    wanting = [i for i in session.items if "target" in getattr(i, "fixturenames", ())]
+    if wanting and not desk.devices:
+        registry = registries.load_registry(
+            registries.find_devices_file(
+                config.option.hil_devices_file, Path(config.invocation_params.dir)
+            )
+        )
+        raise pytest.UsageError(
+            f"harness: no device given; add --device NAME, one of: {', '.join(sorted({*registry.devices, *registry.types}))}."
+        )
+    targets = list(dict.fromkeys(t for i in wanting if (t := _target_of(i)) is not None))
+    try:
+        for model in dict.fromkeys(t.model.path for t in targets):
+            selection.require_model_file(model)
+    except ConfigError as error:
+        raise pytest.UsageError(f"harness: {error}") from None
+    desk.start(targets)
+
+
+def _target_of(item: pytest.Item) -> Target | None:
+    callspec = getattr(item, "callspec", None)
+    found: Target | None = callspec.params.get("target") if callspec else None
+    return found
+
+
+# -- fixtures
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, target: Target) -> Callable[[str], Run]:
+    """A function that measures one kind (deploy, accuracy, memory, single_stream, offline) on the target.
+
+    Used in fixture set-up, so that a lab failure is pytest's error and a lacking capability its skip.
+    """
+    desk = request.config.stash[DESK]
+    if desk.session is None:
+        raise RuntimeError("no session: pytest_collection_finish has not run")
+    session = desk.session
+
+    def take(kind: str) -> Run:
+        run = session.run(kind, target, request.node.nodeid)
+        request.node.stash[RUN] = True
+        if run.outcome is Outcome.SKIPPED:
+            pytest.skip(run.reason or "not possible here")
+        if run.outcome is Outcome.USAGE_ERROR:
+            desk.usage_error = True
+            pytest.fail(run.error.message if run.error else "usage error", pytrace=False)
+        if run.outcome is Outcome.INFRA_ERROR:
+            pytest.fail(f"INFRA_ERROR: {run.error.message if run.error else 'unknown'}", pytrace=False)
+        return run
+
+    return take
+
+
+@pytest.fixture
+def deploy_run(measure: Callable[[str], Run]) -> Run:
+    """The model deployed, loaded and run once on the device."""
+    return measure("deploy")
+
+
+@pytest.fixture
+def accuracy_run(measure: Callable[[str], Run]) -> Run:
+    """Its outputs over all inputs against the host's, and the plan's task metric where there are labels."""
+    return measure("accuracy")
+
+
+@pytest.fixture
+def memory_run(measure: Callable[[str], Run]) -> Run:
+    """Peak RSS and PSS of fresh processes."""
+    return measure("memory")
+
+
+@pytest.fixture
+def latency_run(measure: Callable[[str], Run]) -> Run:
+    """Load time, first inference and single_stream latency of fresh processes."""
+    return measure("single_stream")
+
+
+@pytest.fixture
+def offline_run(measure: Callable[[str], Run]) -> Run:
+    """Throughput and latency over batch sizes."""
+    return measure("offline")
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> Callable[[Run], None]:
+    """A function that judges a run by the plan's budgets and fails the test with its verdict's word."""
+    desk = request.config.stash[DESK]
+
+    def judge(run: Run) -> None:
+        results = [r for r in gates.results_of(run, desk.plan.budgets) if r.verdict in FAILING]
+        if results:
+            lines = [f"{r.verdict}: {'; '.join(r.reasons)}" for r in results]
+            pytest.fail("\n".join(lines), pytrace=False)
+
+    return judge
+
+
+class DeviceClock:
+    """A clock that only moves by what the device measured: pytest-benchmark reads it as its timer."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def read(self) -> float:
+        return self.now_s
+
+
+DEVICE_CLOCK = DeviceClock()
+
+
+@pytest.fixture
+def replay(benchmark: Any) -> Callable[[Run], None]:
+    """A function that hands a run's latency samples to pytest-benchmark, in device time."""
+
+    def play(run: Run) -> None:
+        series = next((s for s in run.series if s.name == "latency_ns"), None)
+        if series is None or benchmark is None:
+            return
+        remaining = iter([float(v) / 1e9 for v in series.values])
+
+        def one_call() -> None:
+            DEVICE_CLOCK.now_s += next(remaining)
+
+        benchmark.extra_info.update(
+            model=run.model, device=run.device.name, runtime=f"{run.runtime}=={run.runtime_version}",
+            fidelity=run.measurements[0].fidelity.value,
+        )  # fmt: skip
+        benchmark.pedantic(one_call, rounds=len(series.values), iterations=1)
+
+    return play
+
+
+class _NoBenchmark:
+    @pytest.fixture
+    def benchmark(self) -> None:
+        """Stands in where pytest-benchmark is switched off."""
+        return
+
+
+# -- verdict and exit code
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    report: pytest.TestReport = yield  # type: ignore[misc,assignment]
+    if report.failed and not item.stash.get(RUN, False):
+        item.config.stash[DESK].foreign_failure = True  # a failure that none of our runs explains
+    elif report.when == "call" and report.failed and not _is_ours(report):
+        item.config.stash[DESK].foreign_failure = True
+    return report  # type: ignore[return-value]
+
+
+def _is_ours(report: pytest.TestReport) -> bool:
+    text = str(report.longrepr)
+    return any(text.startswith(f"{v.value}:") for v in FAILING)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    desk = session.config.stash.get(DESK, None)
+    if desk is None or desk.session is None:
+        return
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        desk.session.interrupted = True
+    try:
+        desk.folder = desk.session.finish()
+    except HarnessError as error:
+        sys.stderr.write(f"harness: the session could not be completed: {error}\n")
+        session.exitstatus = error.exit_code
+        return
+    if desk.session.internal_error:
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        return
+    desk.verdict = gates.session_verdict(desk.results(), interrupted=desk.session.interrupted)
+    code = int(exitstatus)
+    if code == pytest.ExitCode.TESTS_FAILED and not desk.foreign_failure:
+        code = 0  # every failure is one of ours: its verdict decides
+    if desk.usage_error and code not in (2, 3):
+        code = int(pytest.ExitCode.USAGE_ERROR)
+    session.exitstatus = gates.combine_exit(code, desk.verdict)
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    desk = config.stash.get(DESK, None)
+    if desk is None or desk.session is None or desk.verdict is None or desk.folder is None:
+        return
+    release = gates.release_verdict(desk.results(), desk.session.runs, desk.plan)
+    write = terminalreporter.write_line
+    terminalreporter.section("harness")
+    write(f"session  {desk.verdict.value}  (exit code {int(exitstatus)})")
+    write(f"release  {release.verdict.value}")
+    for line in release.missing[:8]:
+        write(f"         {line}")
+    if len(release.missing) > 8:
+        write(f"         and {len(release.missing) - 8} more, in the report")
+    write(f"report   {os.path.relpath(desk.folder / 'report.html')}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    desk = config.stash.get(DESK, None)
+    if desk is not None and desk.session is not None:
+        desk.session.close()

@@ -1,0 +1,114 @@
+"""What the options pick: which models, under which name, runtime and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness import plan as plans
+from harness import runtimes
+from harness.errors import ConfigError, nearest
+from harness.model import Plan, PlanModel, RuntimeSpec
+
+
+def select_models(
+    plan: Plan,
+    given: Sequence[str],
+    wanted: Sequence[RuntimeSpec],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[PlanModel, ...]:
+    """Return the models to measure: those given, else the plan's; once a runtime where several are named.
+
+    `given` holds files, names of the plan, or NAME=FILE (a candidate measured as the plan's NAME). Raises
+    ConfigError with every problem.
+    """
+    problems: list[str] = []
+    chosen: list[PlanModel] = []
+    for text in given:
+        try:
+            chosen.append(_model(plan, text))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems, where="--model")
+    models = chosen if given else list(plan.models)
+    models = [replace(m, shapes={**m.shapes, **shapes}) if shapes else m for m in models]
+    return tuple(_named_apart(_with_runtimes(models, wanted)))
+
+
+def require_model_file(path: Path) -> None:
+    """Raise ConfigError unless there is a readable, non-empty file at `path`."""
+    if not path.is_file():
+        what = "is a folder, not a model file" if path.is_dir() else "no such model file"
+        raise ConfigError(f"{what}.", where=str(path), next_step="Check --model, or `path` in the plan.")
+    if path.stat().st_size == 0:
+        raise ConfigError("the model file is empty.", where=str(path), next_step="Export it again.")
+
+
+def _model(plan: Plan, text: str) -> PlanModel:
+    by_name = {m.name: m for m in plan.models}
+    name, equals, file = text.partition("=")
+    if equals and name in by_name:
+        return replace(by_name[name], path=Path(file).resolve())
+    if text in by_name:
+        return by_name[text]
+    path = Path(text).resolve()
+    if not path.exists():
+        if equals and name:
+            raise ConfigError(f"`{name}` is no model of the plan{nearest(name, by_name)}")
+        raise ConfigError(f"no such model file or plan model: {text}{_hint(text, by_name)}")
+    same = [m for m in plan.models if m.path.resolve() == path]
+    if same:
+        return same[0]
+    return PlanModel(name=path.name, path=path)
+
+
+def _hint(text: str, names: Mapping[str, PlanModel]) -> str:
+    return nearest(text, names) if names else ""
+
+
+def _with_runtimes(models: Sequence[PlanModel], wanted: Sequence[RuntimeSpec]) -> list[PlanModel]:
+    if not wanted:
+        return list(models)
+    known = runtimes.descriptors()
+    for spec in wanted:
+        if spec.name not in known:
+            raise ConfigError(f"unknown runtime `{spec.name}`{nearest(spec.name, known)}", where="--runtime")
+    found: list[PlanModel] = []
+    for model in models:
+        fitting = [s for s in wanted if _runs(known[s.name], model.path)]
+        if len(fitting) == 1:
+            found.append(replace(model, runtime=fitting[0]))
+        elif fitting:
+            found += [replace(model, name=f"{model.name}@{spec}", runtime=spec) for spec in fitting]
+        else:
+            found.append(model)  # the options speak of other formats
+    if models and all(m.runtime not in wanted for m in found):
+        raise ConfigError(
+            f"{', '.join(map(str, wanted))} runs none of the chosen models "
+            f"({', '.join(sorted({m.path.suffix for m in models}))})",
+            where="--runtime",
+        )
+    return found
+
+
+def _runs(found: runtimes.RuntimeDescriptor, path: Path) -> bool:
+    return path.suffix.lstrip(".").lower() in found.formats
+
+
+def _named_apart(models: Sequence[PlanModel]) -> list[PlanModel]:
+    """Give files of the same name their folder too, so that every model's name is its own."""
+    names = [m.name for m in models]
+    apart = []
+    for model in dict.fromkeys(models_key(m) for m in models):
+        found = next(m for m in models if models_key(m) == model)
+        if names.count(found.name) > 1:
+            found = replace(found, name=f"{found.path.parent.name}/{found.name}")
+        apart.append(found)
+    return apart
+
+
+def models_key(model: PlanModel) -> tuple[str, Path, str]:
+    """Return what tells two chosen models apart."""
+    return (model.name, model.path, str(model.runtime))

@@ -1,0 +1,360 @@
+"""One session: wires registry, boards, measurements and store, and owns their clean-up.
+
+A session measures what it is asked for, one run at a time, keeps every attempt in the store, and never
+judges: that is gate.py's. Only TransientError is tried again, once, here, on a freshly opened board.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform as host_platform
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness import board as boards
+from harness import plan as plans
+from harness import runtimes
+from harness.board import Board
+from harness.errors import ConfigError, HarnessError, HostSetupError, ModelRejected, TransientError, Unsupported
+from harness.measure.accuracy import measure_accuracy
+from harness.measure.bench import Bench, Observation
+from harness.measure.envelope import compute_conditions
+from harness.measure.inputs import Inputs
+from harness.measure.latency import measure_offline, measure_single_stream
+from harness.measure.load import measure_load
+from harness.measure.memory import measure_memory
+from harness.measure.prepare import prepare
+from harness.model import (
+    Device,
+    DeviceFacts,
+    DeviceType,
+    ErrorRecord,
+    ModelCase,
+    Outcome,
+    Plan,
+    PlanModel,
+    Run,
+    SessionRecord,
+    Signature,
+)
+from harness.progress import Progress
+from harness.store import SessionWriter, Store, update_latest
+
+ATTEMPTS = 2  # of a run that a TransientError ended
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a test is about: one model on one device."""
+
+    device: Device
+    model: PlanModel
+
+    @property
+    def id(self) -> str:
+        return f"{self.device.name}-{self.model.name}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A kind of measurement: its suite, the profile it needs on an emulated board, and how it is done."""
+
+    suite: str
+    profile: str
+    take: Callable[[Session, Bench], Observation]
+
+
+MEASURES: dict[str, Measure] = {
+    "deploy": Measure("deploy", boards.FUNCTIONAL, lambda session, bench: measure_load(bench)),
+    "accuracy": Measure(
+        "accuracy", boards.FUNCTIONAL, lambda session, bench: measure_accuracy(bench, session.reference(bench))
+    ),
+    "memory": Measure("memory", boards.FUNCTIONAL, lambda session, bench: measure_memory(bench)),
+    "single_stream": Measure("latency", boards.TIMING, lambda session, bench: measure_single_stream(bench)),
+    "offline": Measure("latency", boards.TIMING, lambda session, bench: measure_offline(bench)),
+}
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """What was asked for on the command line."""
+
+    reports_dir: Path
+    report_dir: Path | None = None  # this session's own folder, where asked
+    threads: int = 1
+    command: tuple[str, ...] = ()
+
+
+class Session:
+    """Open boards, runs and their store for one pytest call. Use `run` for each measurement."""
+
+    def __init__(
+        self, options: SessionOptions, plan: Plan, targets: Sequence[Target], local: Device | None, progress: Progress
+    ) -> None:
+        self.options = options
+        self.plan = plan
+        self.targets = tuple(targets)
+        self.progress = progress
+        self.runs: list[Run] = []
+        self.interrupted = False
+        self.internal_error = False
+        self.session_id = _session_id()
+        self._local = local or Device("local", DeviceType("local"), "local")
+        self._boards: dict[tuple[str, str], Board] = {}
+        self._facts: dict[str, DeviceFacts] = {}
+        self._cases: dict[str, ModelCase] = {}
+        self._known: dict[str, tuple[Signature, Inputs]] = {}
+        self._rejected: dict[str, str] = {}
+        self._benches: dict[tuple[str, str, str], Bench] = {}
+        self._writer: SessionWriter | None = None
+        self._started_at = _now()
+
+    # -- measuring
+
+    def run(self, kind: str, target: Target, test: str) -> Run:
+        """Measure `kind` on `target` and store every attempt; return the last.
+
+        Raises only what is a fault of ours, or KeyboardInterrupt, which is stored first.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            run, transient = self._attempt(kind, target, test, attempt)
+            self._keep(run)
+            if not transient:
+                break
+            self._close_board(target.device.name)
+        return run
+
+    def _attempt(self, kind: str, target: Target, test: str, attempt: int) -> tuple[Run, bool]:
+        measure = MEASURES[kind]
+        started_at, started = _now(), time.monotonic()
+        outcome, error, observation, transient = Outcome.COMPLETED, None, Observation(), False
+        reason: str | None = None
+        try:
+            if (rejected := self._rejected.get(target.id)) and measure.suite != "deploy":
+                raise Unsupported(f"not measured, the model did not deploy: {rejected}")
+            with self.progress.step(f"{target.model.name} on {target.device.name}: {kind}"):
+                observation = self._observe(measure, target)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self._keep(self._record(kind, target, test, attempt, started_at, started, Outcome.INTERRUPTED))
+            raise
+        except ModelRejected as why:
+            outcome, error = Outcome.MODEL_REJECTED, why
+            if measure.suite == "deploy":
+                self._rejected[target.id] = why.what
+        except Unsupported as why:
+            outcome, reason = Outcome.SKIPPED, str(why)
+        except HostSetupError as why:
+            outcome, error = Outcome.INFRA_ERROR, why
+        except ConfigError as why:
+            outcome, error = Outcome.USAGE_ERROR, why
+        except HarnessError as why:
+            outcome, error, transient = Outcome.INFRA_ERROR, why, isinstance(why, TransientError)
+        except Exception:
+            self.internal_error = True
+            raise
+        run = self._record(kind, target, test, attempt, started_at, started, outcome, observation, error, reason)
+        return run, transient
+
+    def _observe(self, measure: Measure, target: Target) -> Observation:
+        bench = self.bench(target, measure.profile)
+        before = bench.board.conditions()
+        observation = measure.take(self, bench)
+        around = compute_conditions(before, bench.board.conditions(), target.device.type.requires_evidence)
+        settings = {
+            "runtime_packages": list(bench.env.packages),
+            "environment_sha256": bench.env.sha256,
+            "inputs_sha256": bench.inputs.sha256,
+            "profile": bench.board.profile,
+            **observation.settings,
+        }
+        return replace(observation, conditions=(*around, *observation.conditions), settings=settings)
+
+    def bench(self, target: Target, profile: str) -> Bench:
+        """Return the target's model made ready on its device, opening the board where it isn't."""
+        profile = boards.profile_for(target.device, profile)
+        return self._bench(self._board(target.device, profile), self._case(target))
+
+    def reference(self, bench: Bench) -> Bench:
+        """Return the same case made ready on this host, same runtime and build."""
+        return self._bench(self._board(self._local, boards.NATIVE), bench.case)
+
+    def _bench(self, board: Board, case: ModelCase) -> Bench:
+        key = (board.device.name, board.profile, case.name)
+        if key not in self._benches:
+            self._benches[key] = prepare(
+                board,
+                case,
+                threads=self.options.threads,
+                progress=self.progress,
+                announce=self.progress.say,
+                known=self._known.get(case.name),
+            )
+            self._known[case.name] = (self._benches[key].signature, self._benches[key].inputs)
+        return self._benches[key]
+
+    def _case(self, target: Target) -> ModelCase:
+        name = target.model.name
+        if name not in self._cases:
+            self._cases[name] = plans.resolve_case(target.model)
+        return self._cases[name]
+
+    # -- boards
+
+    def _board(self, device: Device, profile: str) -> Board:
+        key = (device.name, profile)
+        if key not in self._boards:
+            if device.kind != "local":
+                # one device at a time, in one profile: a second emulated machine would share the host's cores
+                for name in {n for n, _ in self._boards} - {self._local.name}:
+                    self._close_board(name)
+            requests = []
+            for target in self.targets:
+                if target.device.name == device.name or device.name == self._local.name:
+                    case = self._case(target)
+                    request = (case.runtime, runtimes.descriptor(case.runtime, case.artifact.format))
+                    if request not in requests:
+                        requests.append(request)
+            # on a board of its own each environment is pushed when a model needs it
+            wanted = requests if device.kind == "qemu" else []
+            self._boards[key] = boards.open_board(device, profile, wanted, self.progress)
+            self._facts.setdefault(device.name, self._boards[key].facts)
+        return self._boards[key]
+
+    def _close_board(self, name: str) -> None:
+        for key in [k for k in self._boards if k[0] == name]:
+            board = self._boards.pop(key)
+            self._benches = {k: b for k, b in self._benches.items() if k[:2] != key}
+            # a board that is gone can't be closed in order; what it held dies with its connection
+            with contextlib.suppress(HarnessError):
+                board.close()
+
+    def close(self) -> None:
+        """Close every board. Safe to call twice."""
+        for name, _ in list(self._boards):
+            self._close_board(name)
+        self.progress.stop()
+
+    # -- the store
+
+    def _record(
+        self,
+        kind: str,
+        target: Target,
+        test: str,
+        attempt: int,
+        started_at: str,
+        started: float,
+        outcome: Outcome,
+        observation: Observation | None = None,
+        error: HarnessError | None = None,
+        reason: str | None = None,
+    ) -> Run:
+        seen = observation or Observation()
+        case = self._cases.get(target.model.name)
+        device = target.device
+        board = next((b for (name, _), b in self._boards.items() if name == device.name), None)
+        facts = board.facts if board else self._facts.get(device.name)
+        runtime = case.runtime if case else target.model.runtime
+        version = runtime.version if runtime else None
+        if case and version is None:
+            version = runtimes.descriptor(case.runtime, case.artifact.format).default_version
+        return Run(
+            run_id=_slug(f"{len(self.runs) + 1:03d}-{kind}-{target.model.name}-{device.name}"),
+            session_id=self.session_id,
+            attempt=attempt,
+            suite=MEASURES[kind].suite,
+            test=test,
+            model=target.model.name,
+            artifact_sha256=case.artifact.sha256 if case else "",
+            runtime=runtime.name if runtime else "",
+            runtime_version=version,
+            device=facts or DeviceFacts(device.name, device.type.name, device.kind, device.serial, "unknown"),
+            threads=self.options.threads,
+            settings=seen.settings,
+            started_at=started_at,
+            duration_s=time.monotonic() - started,
+            outcome=outcome,
+            scenario=seen.scenario or (kind if MEASURES[kind].suite == "latency" else None),
+            error=ErrorRecord(error.slug, str(error), attempt - 1) if error else None,
+            reason=reason,
+            conditions=seen.conditions,
+            measurements=seen.measurements,
+            series=seen.series,
+            log=seen.log,
+        )
+
+    def _keep(self, run: Run) -> None:
+        if self._writer is None:
+            self._writer = Store(self.options.reports_dir).open_session(self.record(), self.options.report_dir)
+        self._writer.add_run(run)
+        self.runs.append(run)
+
+    def record(self, *, finished: bool = False) -> SessionRecord:
+        """Return the session as it stands."""
+        return SessionRecord(
+            session_id=self.session_id,
+            started_at=self._started_at,
+            finished_at=_now() if finished else None,
+            command=self.options.command,
+            plan_path=str(self.plan.path) if self.plan.path else None,
+            plan=self.plan.raw,
+            devices=self._devices(),
+            harness_version=metadata.version("hil-harness"),
+            interrupted=self.interrupted,
+            host=_host_facts(),
+        )
+
+    def _devices(self) -> tuple[DeviceFacts, ...]:
+        wanted = dict.fromkeys(t.device.name for t in self.targets)
+        known = {t.device.name: t.device for t in self.targets}
+        return tuple(
+            self._facts.get(n)
+            or DeviceFacts(n, known[n].type.name, known[n].kind, known[n].serial, "unknown")
+            for n in wanted
+        )
+
+    def finish(self) -> Path | None:
+        """Close the boards, complete the stored session, render its report; return its folder.
+
+        None where nothing was run.
+        """
+        self.close()
+        if self._writer is None:
+            return None
+        self._writer.finish(self.record(finished=True))
+        from harness.report import write_report  # matplotlib: not on the way to the first test
+
+        write_report(self._writer.folder)
+        if self.options.report_dir is None:
+            update_latest(self.options.reports_dir, self._writer.folder)
+        return self._writer.folder
+
+
+def _session_id() -> str:
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{stamp}-{secrets.token_hex(3)}"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:120]
+
+
+def _host_facts() -> Mapping[str, Any]:
+    return {
+        "platform": host_platform.platform(),
+        "python": host_platform.python_version(),
+        "cpus": os.cpu_count(),
+    }
