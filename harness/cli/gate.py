@@ -1,0 +1,83 @@
+"""`harness gate`: the release verdict over stored sessions, and its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness import gate as gates
+from harness import plan as plans
+from harness.errors import ConfigError
+from harness.model import Plan, Release, Result, Run
+from harness.store import StoredSession, read_session
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("gate", help="release verdict over sessions", description=__doc__)
+    parser.add_argument("sessions", nargs="+", metavar="SESSION", help="folder of a session")
+    parser.add_argument("--plan", metavar="FILE", help="judge by this plan (default: the sessions' own)")
+    parser.add_argument("--format", choices=sorted(FORMATS), default="text")
+    parser.set_defaults(function=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the release verdict; return its exit code."""
+    sessions = [read_session(Path(s)) for s in args.sessions]
+    plan = plans.load_plan(Path(args.plan)) if args.plan else _own_plan(sessions)
+    runs = [run for s in sessions for run in s.runs]
+    results = [r for run in runs for r in gates.results_of(run, plan.budgets)]
+    release = gates.release_verdict(results, runs, plan)
+    problems = tuple(p for s in sessions for p in s.problems)
+    if problems:
+        release = gates.with_problems(release, problems)
+    sys.stdout.write(FORMATS[args.format](release, results, runs))
+    return gates.exit_code(release.verdict)
+
+
+def _own_plan(sessions: list[StoredSession]) -> Plan:
+    raws = [s.record.plan for s in sessions]
+    if any(raw != raws[0] for raw in raws):
+        raise ConfigError(
+            "these sessions were measured under different plans.", next_step="Say which judges: --plan FILE."
+        )
+    return plans.plan_from_mapping(dict(raws[0]), sessions[0].record.plan_path or "plan")
+
+
+def _text(release: Release, results: list[Result], runs: list[Run]) -> str:
+    lines = [f"release {release.verdict.value}"]
+    lines += [f"  missing: {m}" for m in release.missing]
+    lines += [f"  {r}" for r in release.reasons]
+    return "\n".join(lines) + "\n"
+
+
+def _json(release: Release, results: list[Result], runs: list[Run]) -> str:
+    rows = [
+        {
+            "model": r.model, "device": r.device_name, "metric": r.metric, "value": r.value,
+            "budget": r.budget, "fidelity": r.fidelity, "verdict": r.verdict, "reasons": list(r.reasons),
+        }
+        for r in results
+    ]  # fmt: skip
+    data = {
+        "verdict": release.verdict, "exit_code": gates.exit_code(release.verdict),
+        "missing": list(release.missing), "reasons": list(release.reasons), "results": rows,
+    }  # fmt: skip
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _markdown(release: Release, results: list[Result], runs: list[Run]) -> str:
+    from harness.report import release_markdown
+
+    return release_markdown(release, results)
+
+
+def _junit(release: Release, results: list[Result], runs: list[Run]) -> str:
+    from harness.report import release_junit
+
+    return release_junit(release, results)
+
+
+FORMATS = {"text": _text, "json": _json, "markdown": _markdown, "junit": _junit}

@@ -1,0 +1,46 @@
+"""`harness init`: devices.toml, suites/ and a conftest in the user's own repository."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigError
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "init", help="write devices.toml and suites/ into a folder", description=__doc__, add_help=True
+    )
+    parser.add_argument("folder", nargs="?", default=".", help="where (default: here)")
+    parser.set_defaults(function=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the files. Nothing that exists is touched: then nothing at all is written."""
+    target = Path(args.folder)
+    files = dict(_files())
+    there = [name for name in files if (target / name).exists()]
+    if there:
+        raise ConfigError(
+            f"already there: {', '.join(there)}; nothing was written.",
+            where=str(target),
+            next_step="Move them away, or edit them by hand.",
+        )
+    for name, text in files.items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        sys.stdout.write(f"wrote {path}\n")
+    sys.stdout.write(f"now: pytest {target / 'suites'} --device local --model YOUR.onnx\n")
+    return 0
+
+
+def _files() -> list[tuple[str, str]]:
+    root = resources.files("harness.starter")
+    suites = [f"suites/{n}.py" for n in ("conftest", "test_deploy", "test_accuracy", "test_memory", "test_latency")]
+    names = ["devices.toml", "suites/release.toml", *suites]
+    return [(name, root.joinpath(name).read_text()) for name in names]

@@ -1,0 +1,47 @@
+"""Entry point of the `harness` command. Errors of the user's become one message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from harness.cli import cache, deploy, devices, gate, init, report
+from harness.errors import ConfigError, HarnessError, HostSetupError
+
+EXIT_USAGE = 2  # argparse's own
+EXIT_INTERRUPTED = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="Hardware-in-the-loop benchmarks: devices, sessions and the gate. "
+        "Measuring itself is `pytest suites/ --device NAME`.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (init, devices, deploy, gate, report, cache):
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.function(args))
+    except KeyboardInterrupt:
+        sys.stderr.write("harness: interrupted\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except HarnessError as error:
+        sys.stderr.write(f"harness: {error}\n")
+        usage = isinstance(error, ConfigError) and not isinstance(error, HostSetupError)
+        return EXIT_USAGE if usage else error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
