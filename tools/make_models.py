@@ -3,7 +3,7 @@
 
     make_models.py --out models
 
-Needs the `models` extra of pyproject.toml. Takes about two minutes on two cores. Files appear only when
+Needs tools/models-requirements.txt. Takes about two minutes on two cores. Files appear only when
 all of them are made and the accuracies hold; the table in the folder's README.md is then rewritten.
 """
 

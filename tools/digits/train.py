@@ -87,7 +87,5 @@ def _fold(model: Any) -> Weights:
         gamma, beta, mean, variance = (v.astype(np.float64) for v in norm.get_weights())
         gain = gamma / np.sqrt(variance + norm.epsilon)
         per_out = gain[:, np.newaxis] if name.endswith("_depthwise") else gain
-        weights[name] = Folded(
-            (kernel * per_out).astype(np.float32), (beta - mean * gain).astype(np.float32)
-        )
+        weights[name] = Folded((kernel * per_out).astype(np.float32), (beta - mean * gain).astype(np.float32))
     return weights
