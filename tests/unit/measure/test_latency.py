@@ -1,0 +1,57 @@
+"""Quantiles with their bounds, throughput, and how many calls are asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.errors import Unsupported
+from harness.measure.latency import MEASURED, VIRTUAL, _iterations, _quantile, _throughput, require_clock
+from harness.model import Fidelity
+
+
+def test_a_p99_of_few_measured_samples_has_no_upper_bound_and_says_how_many_it_needs():
+    m = _quantile("latency_p99_ns", np.arange(100), 99, Fidelity.MEASURED, "single_stream")
+    assert m.high is None
+    assert "100 samples can't bound the p99" in m.reasons[0]
+
+
+def test_the_default_count_bounds_a_p99():
+    n = MEASURED.processes * MEASURED.iterations
+    m = _quantile("latency_p99_ns", np.arange(n), 99, Fidelity.MEASURED, "single_stream")
+    assert m.low is not None
+    assert m.high is not None
+    assert m.low <= m.value <= m.high
+    assert m.reasons == ()
+
+
+def test_on_a_virtual_clock_the_extremes_stand_in_and_say_so():
+    m = _quantile("latency_p99_ns", np.arange(10, 74), 99, Fidelity.VIRTUAL, "single_stream")
+    assert m.high == 73
+    assert "extremes of 64 samples" in m.reasons[0]
+
+
+def test_throughput_inverts_the_interval():
+    p50 = _quantile("latency_p50_ns", np.array([1e6] * 30 + [2e6] * 31), 50, Fidelity.MEASURED, "offline", 4)
+    t = _throughput(p50, 4)
+    assert t.value == pytest.approx(4e9 / p50.value)
+    assert t.low == pytest.approx(4e9 / p50.high)
+    assert t.low <= t.value <= t.high
+
+
+@pytest.mark.parametrize(("first_s", "scale", "calls"), [(0.01, 1, 32), (6.0, 1, 10), (100.0, 1, 8), (0.01, 8, 8)])
+def test_a_slow_model_gets_fewer_calls_never_under_eight(first_s, scale, calls):
+    assert _iterations(VIRTUAL, first_s, scale) == calls
+
+
+def test_no_times_from_a_board_whose_clock_says_nothing():
+    class Board:
+        class device:
+            name = "rpi4-emulated"
+
+    class Bench:
+        time_fidelity = None
+        board = Board
+
+    with pytest.raises(Unsupported, match="functional profile"):
+        require_clock(Bench)
