@@ -283,8 +283,10 @@ def _compile(root: Path, platform: Platform) -> None:
     """Byte-compile for the device where the host's Python has the same magic number."""
     if platform.python != f"{sys.version_info.major}.{sys.version_info.minor}":
         return
+    # -s and -p: no path of this host in the files, so that the same wheels give the same bytes
     subprocess.run(
-        [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(root)],
+        [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
+         "-s", str(root), "-p", "env", str(root)],  # fmt: skip
         capture_output=True,
         timeout=PIP_TIMEOUT_S,
     )
@@ -297,7 +299,7 @@ def _pack(root: Path, target: Path, excludes: Sequence[str]) -> tuple[str, int]:
         with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for path in sorted(p for p in root.rglob("*") if p.is_file()):
                 name = path.relative_to(root)
-                if skip.intersection(name.parts[:-1]) or name.suffix == ".pyi" or "bin" == name.parts[1:2]:
+                if skip.intersection(name.parts[:-1]) or name.suffix == ".pyi" or name.parts[:2] == ("site", "bin"):
                     continue
                 info = tarfile.TarInfo(name.as_posix())
                 data = path.read_bytes()
