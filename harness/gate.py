@@ -91,7 +91,8 @@ def budget_for(m: Measurement, run: Run, budgets: Iterable[Budget]) -> Budget | 
 
 def _applies(budget: Budget, m: Measurement, run: Run) -> bool:
     return (
-        budget.model == run.model
+        # `name@runtime` is the plan's `name` under a runtime that was asked for
+        budget.model == run.model.partition("@")[0]
         and budget.device_type == run.device.type
         and budget.metric == m.metric
         and _in_scope(budget, m.scenario or run.scenario, m.batch_size)

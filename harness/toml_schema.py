@@ -114,7 +114,7 @@ class Section:
         return tuple(kept)
 
     def quantity(
-        self, key: str, unit: str, *, required: bool = False, above: float | None = None
+        self, key: str, unit: str, *, required: bool = False, at_least: float | None = None
     ) -> float | None:
         """Return a number in the stored unit `unit`, written plainly or as "48 ms"."""
         self._known.add(key)
@@ -127,8 +127,8 @@ class Section:
         except ConfigError as error:
             self.problem(key, error.what)
             return None
-        if above is not None and not number > above:
-            self.problem(key, f"expected more than {above:g}, got {self.data[key]!r}")
+        if at_least is not None and number < at_least:
+            self.problem(key, f"expected {at_least:g} or more, got {self.data[key]!r}")
             return None
         return number
 
@@ -159,6 +159,12 @@ class Section:
             if section is not None:
                 found.append((name, section))
         return tuple(found)
+
+    def version(self, readable: int) -> None:
+        """Check `schema_version`; a file without one is of the current version."""
+        version = self.integer("schema_version", at_least=1)
+        if version is not None and version != readable:
+            self.problem("schema_version", f"this harness reads {readable}, got {version}")
 
     def finish(self) -> None:
         """Report every key that no getter asked for."""
@@ -192,13 +198,3 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"is not valid TOML: {error}", where=str(path)) from error
-
-
-def open_section(path: Path, *, schema_version: int) -> Section:
-    """Return the file as a Section, its `schema_version` checked (missing means the current one)."""
-    problems = Problems(path)
-    section = Section(read_toml(path), "", problems)
-    version = section.integer("schema_version", at_least=1)
-    if version is not None and version != schema_version:
-        section.problem("schema_version", f"this harness reads {schema_version}, got {version}")
-    return section
