@@ -11,7 +11,18 @@ from collections.abc import Iterable, Sequence
 from harness import errors
 from harness.judging import SEVERITY, judge, worst
 from harness.metrics import METRICS
-from harness.model import Budget, Fidelity, Measurement, Outcome, Plan, Release, Result, Run, Verdict
+from harness.model import (
+    Budget,
+    Fidelity,
+    Measurement,
+    Outcome,
+    Plan,
+    Release,
+    Result,
+    Run,
+    RuntimeSpec,
+    Verdict,
+)
 
 __all__ = [
     "OUTCOME",
@@ -261,9 +272,23 @@ def _missing_of(
     digests = sorted({run.artifact_sha256[:12] for run in mine})
     if len(digests) > 1:
         lines.append(f"{place}: its runs are of different files ({', '.join(digests)}); gate one at a time")
+    planned = next(m.runtime for m in plan.models if m.name == model)
+    lines += [f"{place}: {what}" for what in _other_runtimes(planned, mine)]
     for suite in plan.required_suites:
         lines += [f"{place}: {what}" for what in _missing_of_suite(suite, mine, results)]
     return lines + [f"{place}: {what}" for what in _unmet_budgets(budgets, results, plan.accepted_fidelity)]
+
+
+def _other_runtimes(planned: RuntimeSpec | None, runs: Iterable[Run]) -> list[str]:
+    """Return the runtimes that its runs had and the plan doesn't want."""
+    if planned is None:
+        return []
+    seen = {
+        RuntimeSpec(run.runtime, run.runtime_version if planned.version else None)
+        for run in runs
+        if run.outcome is Outcome.COMPLETED
+    }
+    return [f"was run with {other}, the plan says {planned}" for other in sorted(map(str, seen - {planned}))]
 
 
 def _missing_of_suite(suite: str, runs: Iterable[Run], results: Iterable[Result]) -> list[str]:

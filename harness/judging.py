@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from harness.metrics import HIGHER, LOWER, METRICS
 from harness.model import Budget, Judgement, Measurement, Verdict
-from harness.units import format_quantity
+from harness.units import format_apart
 
 RULES = ("confidence", "point")
 
@@ -48,7 +48,7 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
         return Judgement(Verdict.INVALID, (what,), budget)
     judgements = []
     if measurement.limit is not None:
-        judgements.append(_judge_point(measurement, measurement.limit, direction, "its tolerance"))
+        judgements.append(_judge_point(measurement, measurement.limit, direction, "its tolerance of {}"))
     if budget is not None:
         judgements.append(_judge_budget(measurement, budget, direction))
     if not judgements:
@@ -59,23 +59,24 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
 
 
 def _judge_budget(m: Measurement, budget: Budget, direction: str) -> tuple[Verdict, tuple[str, ...]]:
-    name = f"budget {budget.where or budget.metric}"
+    place = f" ({budget.where})" if budget.where else ""
     if m.fidelity is not budget.fidelity:
-        what = f"not comparable: {name} is for {budget.fidelity} numbers, this one is {m.fidelity}"
-        return Verdict.INVALID, (f'{what}; set one with fidelity = "{m.fidelity}"',)
+        what = f"not comparable: the budget is for {budget.fidelity} numbers, this one is {m.fidelity}{place}"
+        return Verdict.INVALID, (f'{m.metric}: {what}. Set one with fidelity = "{m.fidelity}".',)
+    limit = f"its budget of {{}}{place}"
     if budget.rule == "point":
-        return _judge_point(m, budget.limit, direction, name)
+        return _judge_point(m, budget.limit, direction, limit)
     if budget.rule == "confidence":
-        return _judge_confidence(m, budget.limit, direction, name)
-    raise ValueError(f"unknown rule {budget.rule!r} in {name}; valid: {', '.join(RULES)}")
+        return _judge_confidence(m, budget.limit, direction, limit)
+    raise ValueError(f"unknown rule {budget.rule!r}{place}; valid: {', '.join(RULES)}")
 
 
 def _judge_point(m: Measurement, limit: float, direction: str, name: str) -> tuple[Verdict, tuple[str, ...]]:
     assert m.value is not None
     if _within(m.value, limit, direction):
         return Verdict.PASS, ()
-    what = f"{m.metric} {_show(m, m.value)} is {_beyond(direction)} {name} of {_show(m, limit)}"
-    return Verdict.FAIL, (what,)
+    value, shown = _apart(m, m.value, limit)
+    return Verdict.FAIL, (f"{m.metric} of {value} is {_beyond(direction)} {name.format(shown)}",)
 
 
 def _judge_confidence(
@@ -83,17 +84,21 @@ def _judge_confidence(
 ) -> tuple[Verdict, tuple[str, ...]]:
     """PASS if the bad side of the interval is within the limit, FAIL if the good side is beyond it."""
     good, bad = (m.low, m.high) if direction == LOWER else (m.high, m.low)
+    good_side, bad_side = ("lower", "upper") if direction == LOWER else ("upper", "lower")
     if bad is not None and _within(bad, limit, direction):
         return Verdict.PASS, ()
     if good is not None and not _within(good, limit, direction):
-        bound = "lower" if direction == LOWER else "upper"
-        what = f"{m.metric}: even the {bound} bound {_show(m, good)} is {_beyond(direction)}"
-        return Verdict.FAIL, (f"{what} {name} of {_show(m, limit)}",)
+        bound, shown = _apart(m, good, limit)
+        what = f"{m.metric}: even its {good_side} bound, {bound}, is {_beyond(direction)}"
+        return Verdict.FAIL, (f"{what} {name.format(shown)}",)
     if bad is None:
-        what = f"{m.metric} {_show(m, m.value)} has no {'upper' if direction == LOWER else 'lower'} bound"
-        return Verdict.INCONCLUSIVE, (f"{what} (n = {m.n}) to hold against {name}", *m.reasons)
-    what = f"{m.metric}: its interval {_show(m, m.low)} to {_show(m, m.high)} straddles"
-    return Verdict.INCONCLUSIVE, (f"{what} {name} of {_show(m, limit)}", *m.reasons)
+        value, shown = _apart(m, m.value, limit)
+        what = f"{m.metric} of {value} has no {bad_side} bound (n = {m.n}) to hold against"
+        return Verdict.INCONCLUSIVE, (f"{what} {name.format(shown)}", *m.reasons)
+    value, shown = _apart(m, m.value, limit)
+    what = f"{m.metric} of {value}: its {bad_side} bound, {_apart(m, bad, limit)[0]}, is {_beyond(direction)}"
+    side = f", and its {good_side} bound isn't" if good is not None else ""
+    return Verdict.INCONCLUSIVE, (f"{what} {name.format(shown)}{side}", *m.reasons)
 
 
 def _within(number: float, limit: float, direction: str) -> bool:
@@ -106,6 +111,6 @@ def _beyond(direction: str) -> str:
     return "above" if direction == LOWER else "below"
 
 
-def _show(m: Measurement, number: float | None) -> str:
+def _apart(m: Measurement, number: float | None, limit: float) -> tuple[str, str]:
     row = METRICS.get(m.metric)
-    return format_quantity(number, row.unit if row else "1")
+    return format_apart(number, limit, row.unit if row else "1")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -233,11 +234,11 @@ def select(registry: Registry, name: str) -> tuple[Device, ...]:
     else:
         found = [device for device in registry.devices.values() if device.type.name == name]
     if not found:
-        what = f"no device, type or tag `{name}`{nearest(name, names(registry))}."
+        what = f"no device, type or tag `{name}`; there are: {', '.join(names(registry))}."
         if name in registry.types:
-            what = f"no unit has the type `{name}`."
-        raise UnknownDevice(
-            what, where=str(registry.path), next_step=f"It has: {', '.join(names(registry))}."
-        )
+            what = f"no unit has the type `{name}`; add one, a table [devices.NAME]."
+        close = difflib.get_close_matches(name, names(registry), n=1)
+        hint = f"Did you mean `{close[0]}`?" if close else ""
+        raise UnknownDevice(what, where=str(registry.path), next_step=hint)
     physical = tuple(device for device in found if device.kind != "qemu")
     return physical or tuple(found)

@@ -120,56 +120,67 @@ def format_significant(value: float, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
+def _scaled(value: float, steps: tuple[tuple[float, str], ...], digits: int) -> str:
     """Return `value` by the first of `steps` (ascending factors) that leaves fewer than 1000 of it."""
-    for factor, name in steps:
-        if abs(float(f"{value / factor:.3g}")) < 1000 or (factor, name) == steps[-1]:
-            return f"{format_significant(value / factor)} {name}"
-    raise AssertionError("steps is empty")
+    for factor, name in steps[:-1]:
+        if abs(float(f"{value / factor:.{digits - 1}e}")) < 1000:
+            return f"{format_significant(value / factor, digits)} {name}"
+    factor, name = steps[-1]
+    return f"{format_significant(value / factor, digits)} {name}"
 
 
-def format_ns(value: float) -> str:
+def format_ns(value: float, digits: int = 3) -> str:
     """Return a time as "5.86 ms", "12.3 µs", "2.50 s"."""
-    if value == 0 or (abs(value) < 1000 and value == int(value)):
+    if abs(value) < 1000 and value == int(value):
         return f"{int(value)} ns"
-    return _scaled(value, ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")))
+    return _scaled(value, ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")), digits)
 
 
-def format_bytes(value: float) -> str:
+def format_bytes(value: float, digits: int = 3) -> str:
     """Return a size in SI prefixes: "512 B", "8.70 MB"."""
     if abs(value) < 1000 and value == int(value):
         return f"{int(value)} B"
-    return _scaled(value, ((1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB")))
+    return _scaled(value, ((1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB")), digits)
 
 
-def format_ratio(value: float) -> str:
-    """Return a ratio in percent with two decimals: "97.22%". Only 1 itself reads "100%"."""
+def format_ratio(value: float, digits: int = 3) -> str:
+    """Return a ratio in percent with `digits` − 1 decimals: "97.22%". Only 1 itself reads "100%"."""
     percent = value * 100
     if percent == int(percent):
         return f"{int(percent)}%"
-    text = f"{percent:.2f}"
-    if text == "100.00":
-        return ">99.99%" if percent < 100 else ">100%"
+    text = f"{percent:.{digits - 1}f}"
+    if float(text) == 100:
+        return f">99.{'9' * (digits - 1)}%" if percent < 100 else ">100%"
     return f"{text}%"
 
 
-def format_quantity(value: float | None, unit: str) -> str:
+def format_quantity(value: float | None, unit: str, digits: int = 3) -> str:
     """Return a stored number of `unit` for a reader; "–" where it is missing."""
     if value is None:
         return "–"
     if not math.isfinite(value):
         return str(value)
     if unit == "ns":
-        return format_ns(value)
+        return format_ns(value, digits)
     if unit == "s":
-        return format_ns(value * 1e9)
+        return format_ns(value * 1e9, digits)
     if unit == "bytes":
-        return format_bytes(value)
+        return format_bytes(value, digits)
     if unit == "ratio":
-        return format_ratio(value)
+        return format_ratio(value, digits)
+    number = format_significant(value, digits)
     if unit == "1/s":
-        return f"{format_significant(value)}/s"
-    return format_significant(value) if unit in ("1", "") else f"{format_significant(value)} {unit}"
+        return f"{number}/s"
+    return number if unit in ("1", "") else f"{number} {unit}"
+
+
+def format_apart(first: float | None, second: float | None, unit: str) -> tuple[str, str]:
+    """Return both numbers, with as many digits as it takes to tell them apart (up to 9)."""
+    for digits in range(3, 10):
+        texts = format_quantity(first, unit, digits), format_quantity(second, unit, digits)
+        if texts[0] != texts[1] or first == second:
+            break
+    return texts
 
 
 def format_value(metric: HasUnit, value: float | None) -> str:
