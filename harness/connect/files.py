@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from harness.connect.base import Progress
 from harness.connect.streams import Deadline
@@ -22,7 +22,13 @@ from harness.errors import (
     HostSetupError,
 )
 
-Readable = io.FileIO
+
+class Readable(Protocol):
+    """A file to copy from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 _COPY_BYTES = 1 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -40,7 +46,7 @@ def check_absolute(path: str, device_name: str) -> None:
         )
 
 
-def open_source(path: Path) -> Readable:
+def open_source(path: Path) -> io.FileIO:
     """Return a host file opened for reading. Raises ConfigError when it can't be."""
     try:
         return io.FileIO(path)

@@ -304,7 +304,7 @@ class LocalConnection:
 
     def _copy(
         self,
-        stream: files.Readable,
+        stream: io.FileIO,
         target: Path,
         timeout_s: float,
         progress: Progress | None,

@@ -1,0 +1,1 @@
+"""Helpers that fixtures share: a real sshd on loopback, an emulated board."""
