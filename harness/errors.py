@@ -6,7 +6,8 @@
     │   └── HostSetupError     the host lacks a package or a right
     ├── TransientError         the lab failed; trying again may help
     │   ├── ConnectionLost     could not connect, or the peer went away
-    │   └── DeadlineExceeded   a remote wait passed its limit
+    │   ├── DeadlineExceeded   a remote wait passed its limit
+    │   └── DeviceBusy         another process holds the unit
     ├── DeviceError            the device answered, and the answer is a failure
     │   ├── HostKeyError       its SSH host key is unknown or changed (never retried)
     │   ├── AuthenticationError  it refused our key (never retried)
@@ -95,6 +96,10 @@ class DeadlineExceeded(TransientError):
     slug = "deadline-exceeded"
 
 
+class DeviceBusy(TransientError):
+    slug = "device-busy"
+
+
 class DeviceError(HarnessError):
     slug = "device"
     exit_code = EXIT_INFRA
@@ -118,7 +123,8 @@ class CommandFailed(DeviceError):
         self.returncode = returncode
         self.stderr = stderr
         tail = stderr.strip()[-400:]
-        super().__init__(f"{argv[0]} exited with {returncode}, expected 0: {tail or '(no output)'}", where=where)
+        what = f"{argv[0]} exited with {returncode}, expected 0: {tail or '(no output)'}"
+        super().__init__(what, where=where)
 
 
 class DeviceFull(DeviceError):

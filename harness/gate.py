@@ -7,6 +7,7 @@ that the plan requires and takes the worst attempt; only that one gates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from harness import errors
 from harness.judging import SEVERITY, judge, worst
@@ -33,6 +34,7 @@ __all__ = [
     "release_verdict",
     "results_of",
     "session_verdict",
+    "with_problems",
     "worst",
 ]
 
@@ -241,6 +243,12 @@ def release_verdict(results: Sequence[Result], runs: Sequence[Run], plan: Plan |
     if verdict is Verdict.NOT_JUDGED:
         return Release(Verdict.INVALID, ("nothing was judged",))
     return Release(verdict, missing, _release_reasons(counted, runs, plan))
+
+
+def with_problems(release: Release, problems: Iterable[str]) -> Release:
+    """Return `release` with what kept its evidence from being read: at best INVALID."""
+    missing = (*problems, *release.missing)
+    return replace(release, verdict=worst((release.verdict, Verdict.INVALID)), missing=missing)
 
 
 def _no_budgets(model: str) -> str:

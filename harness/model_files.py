@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import ConfigError
@@ -16,12 +15,6 @@ from harness.model import Artifact, ModelCase, PlanModel, RuntimeSpec
 
 FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".lite": "tflite"}
 DEFAULT_RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
-# what the runtimes that ship can read; one that isn't here may read anything
-READS: Mapping[str, tuple[str, ...]] = {
-    "onnxruntime": ("onnx",),
-    "litert": ("tflite",),
-    "tflite-runtime": ("tflite",),
-}
 
 # file_identifier of the TFLite schema, at offset 4 of any FlatBuffer that has one
 _TFLITE_MAGIC = (4, b"TFL3")
@@ -52,18 +45,6 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name.strip(), parse_dimensions(dimensions)
 
 
-def require_model_file(path: Path) -> None:
-    """Raise ConfigError unless `path` is a file that can be read."""
-    if not path.exists():
-        raise ConfigError("no such model file.", where=str(path), next_step="Check the path.")
-    if not path.is_file():
-        raise ConfigError("is a folder, expected a model file.", where=str(path))
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ConfigError(f"the model can't be read: {error.strerror}.", where=str(path)) from error
-
-
 def format_of(path: Path) -> str:
     """Return a file's format by its suffix, else by its first bytes; else the bare suffix, "" without one."""
     suffix = path.suffix.lower()
@@ -73,7 +54,7 @@ def format_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             start = file.read(offset + len(magic))
-    except OSError:  # absent or not a file: `require_model_file` has the message for it
+    except OSError:  # `artifact_of` has the message for a file that isn't there
         return suffix.removeprefix(".")
     return "tflite" if start[offset:] == magic else suffix.removeprefix(".")
 
@@ -89,20 +70,20 @@ def default_runtime(format: str) -> RuntimeSpec:
     return RuntimeSpec(DEFAULT_RUNTIMES[format])
 
 
-def can_read(runtime: RuntimeSpec, format: str) -> bool:
-    """Return whether `runtime` is for files of `format`; one that doesn't ship with us may be for any."""
-    return runtime.name not in READS or format in READS[runtime.name]
-
-
 def artifact_of(path: Path, name: str | None = None) -> Artifact:
     """Return the file as an Artifact, `name`d, or called as its file is. Raises ConfigError."""
-    require_model_file(path)
+    if not path.is_file():
+        what = "is a folder, expected a model file" if path.is_dir() else "no such model file"
+        raise ConfigError(f"{what}.", where=str(path), next_step="Check --model, or `path` in the plan.")
     digest = hashlib.sha256()
     size_bytes = 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            size_bytes += len(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+                size_bytes += len(chunk)
+    except OSError as error:
+        raise ConfigError(f"the model can't be read: {error.strerror}.", where=str(path)) from error
     return Artifact(name or path.name, path, digest.hexdigest(), size_bytes, format_of(path))
 
 

@@ -7,7 +7,6 @@ problem of the file is reported at once. docs/configuration.md is the reference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,24 @@ from harness.metrics import METRICS, Metric
 from harness.model import Budget, Fidelity, Plan, PlanModel, RuntimeSpec
 from harness.model_files import (
     artifact_of,
-    can_read,
     default_runtime,
-    format_of,
     parse_dimensions,
     parse_runtime,
     parse_shape,
-    require_model_file,
     resolve_case,
 )
 from harness.toml_schema import NAME, Problems, Section, read_toml
 
+# model_files and budget_lines are parts of this module's job, in files of their own
 __all__ = [
     "artifact_of",
     "budget_lines",
     "default_runtime",
     "load_plan",
-    "parse_plan",
     "parse_runtime",
     "parse_shape",
-    "require_model_file",
+    "plan_from_mapping",
     "resolve_case",
-    "select_models",
 ]
 
 SCHEMA_VERSION = 1
@@ -51,11 +46,15 @@ _POINT_METRICS = frozenset({"model_size_bytes", "output_max_abs_error"})
 
 def load_plan(path: Path) -> Plan:
     """Return the plan in `path`. Raises ConfigError with every problem found."""
-    return parse_plan(read_toml(path), path)
+    return plan_from_mapping(read_toml(path), path)
 
 
-def parse_plan(raw: Mapping[str, Any], path: Path) -> Plan:
-    """Return the plan that the tables `raw` of `path` mean; a stored session's copy can be parsed again."""
+def plan_from_mapping(raw: Mapping[str, Any], path: str | Path) -> Plan:
+    """Return the plan that the tables `raw`, read from `path` once, mean: `Plan.raw` gives the plan again.
+
+    Raises ConfigError with every problem found.
+    """
+    path = Path(path)
     problems = Problems(path)
     root = Section(raw, "", problems)
     root.version(SCHEMA_VERSION)
@@ -218,77 +217,3 @@ def _parse_budget(
         batch_size=batch_size,
         where=f"{section.place} in {file}",
     )
-
-
-# --- what a command line asks for -----------------------------------------------------------------
-
-
-def select_models(
-    plan: Plan,
-    wanted: Sequence[str],
-    runtimes: Sequence[RuntimeSpec] = (),
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-) -> tuple[PlanModel, ...]:
-    """Return what to measure: the plan's models, or those that `wanted` names.
-
-    Each of `wanted` is a model file, a NAME of the plan, or NAME=FILE, a candidate for the plan's NAME,
-    judged by its budgets. `runtimes` replace the plan's for the models that they can read; several of
-    them give a model each, called `name@runtime`, and its budgets hold for each. `shapes` are added to
-    every model's. Raises ConfigError with every problem found.
-    """
-    problems: list[str] = []
-    chosen: dict[str, PlanModel] = {} if wanted else {model.name: model for model in plan.models}
-    for text in wanted:
-        try:
-            model = _wanted_model(plan, text)
-        except ConfigError as error:
-            problems.append(str(error))
-            continue
-        known = chosen.get(model.name)
-        if known is not None and known.path != model.path:
-            model = replace(model, name=f"{model.path.parent.name}-{model.path.name}")
-        if model.name in chosen and chosen[model.name].path != model.path:
-            problems.append(f"--model {text}: another model is called `{model.name}` already; rename one")
-        chosen.setdefault(model.name, model)
-    models = []
-    for model in chosen.values():
-        try:
-            models += _with_runtimes(model, runtimes, explicit=bool(wanted))
-        except ConfigError as error:
-            problems.append(str(error))
-    if problems:
-        raise ConfigError(problems)
-    return tuple(replace(model, shapes={**model.shapes, **(shapes or {})}) for model in models)
-
-
-def _wanted_model(plan: Plan, text: str) -> PlanModel:
-    by_name = {model.name: model for model in plan.models}
-    if text in by_name:
-        return by_name[text]
-    path = Path(text).expanduser()
-    if path.exists():
-        path = path.resolve()
-        same = [model for model in plan.models if model.path == path]
-        return same[0] if same else PlanModel(path.name, path)
-    name, equals, file = text.partition("=")
-    if equals:
-        if name not in by_name:
-            raise ConfigError(f"--model {text}: the plan has no model `{name}`{nearest(name, by_name)}")
-        return replace(by_name[name], path=Path(file).expanduser().resolve())
-    hint = nearest(text, by_name)
-    raise ConfigError(f"--model {text}: no such file, and the plan has no model of that name{hint}")
-
-
-def _with_runtimes(model: PlanModel, runtimes: Sequence[RuntimeSpec], *, explicit: bool) -> list[PlanModel]:
-    """Return `model` once per runtime that can read it; as it is where none can and nobody asked for it."""
-    if not runtimes:
-        return [model]
-    format = format_of(model.path)
-    fitting = [runtime for runtime in dict.fromkeys(runtimes) if can_read(runtime, format)]
-    if not fitting and explicit:
-        names = ", ".join(map(str, runtimes))
-        shown = format or "unknown"
-        raise ConfigError(f"--runtime {names} can't read `{model.name}`, a file of format `{shown}`")
-    if len(fitting) <= 1:
-        return [replace(model, runtime=runtime) for runtime in fitting] or [model]
-    return [replace(model, name=f"{model.name}@{runtime}", runtime=runtime) for runtime in fitting]
