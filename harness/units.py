@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
 
-from harness.errors import ConfigError, nearest
+from harness.errors import ConfigError
 
 _TIME_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9}
 _SIZE_BYTES = {
@@ -92,8 +92,8 @@ def _valid_units(suffix: str, unit: str) -> str:
     names = UNITS[unit]
     if not names:
         return "; this figure is a plain number without a unit"
-    close = nearest(suffix, names) if suffix.lower() in {name.lower() for name in names} else ""
-    hint = close if "did you mean" in close else ""
+    cased = [name for name in names if name.lower() == suffix.lower()]
+    hint = f"; did you mean `{cased[0]}`?" if cased else ""
     return f"{hint}; valid: {', '.join(names)}"
 
 
@@ -178,9 +178,15 @@ def format_apart(first: float | None, second: float | None, unit: str) -> tuple[
     """Return both numbers, with as many digits as it takes to tell them apart (up to 9)."""
     for digits in range(3, 10):
         texts = format_quantity(first, unit, digits), format_quantity(second, unit, digits)
-        if texts[0] != texts[1] or first == second:
+        if first == second or _numbers(texts[0]) != _numbers(texts[1]):
             break
     return texts
+
+
+def _numbers(text: str) -> tuple[object, str]:
+    """Return (number, unit) of a formatted quantity: "95%" and "95.00%" say the same."""
+    match = _QUANTITY.fullmatch(text)
+    return (Decimal(match[1]), match[2]) if match else (text, "")
 
 
 def format_value(metric: HasUnit, value: float | None) -> str:
