@@ -19,7 +19,7 @@ class Metric:
     """One row. `unit` is the stored unit (never scaled); `direction` says which way is better.
 
     `kind` is "time" where the value comes from a device clock (so its fidelity follows that clock),
-    "memory", "size", "task" (an accuracy figure) or "count".
+    "memory", "size", "task" (an accuracy figure) or "agreement" (with the host's outputs).
     """
 
     name: str
@@ -42,7 +42,7 @@ _ROWS = (
     Metric("peak_pss_bytes", "bytes", LOWER, "memory", "Peak PSS"),
     Metric("accuracy", "ratio", HIGHER, "task", "Accuracy"),
     Metric("rmse", "1", LOWER, "task", "RMS error"),
-    Metric("output_max_abs_error", "1", LOWER, "task", "Largest output difference from the host"),
+    Metric("output_max_abs_error", "1", LOWER, "agreement", "Largest output difference from the host"),
 )
 
 METRICS: dict[str, Metric] = {m.name: m for m in _ROWS}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import gate as gates
+from harness import model_files
 from harness import plan as plans
 from harness import registry as registries
 from harness import selection
@@ -60,8 +61,8 @@ class Desk:
         self.devices = tuple(chosen.values())
         path = self._plan_path(option.hil_plan)
         self.plan = plans.load_plan(path) if path else Plan(None)
-        runtimes = [plans.parse_runtime(text) for text in option.hil_runtime or ()]
-        shapes = dict(plans.parse_shape(text) for text in option.hil_shape or ())
+        runtimes = [model_files.parse_runtime(text) for text in option.hil_runtime or ()]
+        shapes = dict(model_files.parse_shape(text) for text in option.hil_shape or ())
         self.models = selection.select_models(self.plan, option.hil_model or (), runtimes, shapes)
 
     def _plan_path(self, given: str | None) -> Path | None:
@@ -198,7 +199,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             )
         )
         raise pytest.UsageError(
-            f"harness: no device given; add --device NAME, one of: {', '.join(sorted({*registry.devices, *registry.types}))}."
+            f"harness: no device given; add --device NAME, one of: {', '.join(registries.names(registry))}."
         )
     targets = list(dict.fromkeys(t for i in wanting if (t := _target_of(i)) is not None))
     try:

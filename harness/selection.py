@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness import plan as plans
 from harness import runtimes
 from harness.errors import ConfigError, nearest
 from harness.model import Plan, PlanModel, RuntimeSpec

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import board as boards
-from harness import plan as plans
-from harness import runtimes
+from harness import model_files, runtimes
 from harness.board import Board
 from harness.errors import ConfigError, HarnessError, HostSetupError, ModelRejected, TransientError, Unsupported
 from harness.measure.accuracy import measure_accuracy
@@ -204,7 +203,7 @@ class Session:
     def _case(self, target: Target) -> ModelCase:
         name = target.model.name
         if name not in self._cases:
-            self._cases[name] = plans.resolve_case(target.model)
+            self._cases[name] = model_files.resolve_case(target.model)
         return self._cases[name]
 
     # -- boards

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import board as boards
 from harness import deploy as deployment
-from harness import plan as plans
+from harness import model_files
 from harness import registry as registries
 from harness.model import Artifact
 from harness.progress import Progress
@@ -48,7 +48,7 @@ def _open(args: argparse.Namespace) -> boards.Board:
 
 
 def push(args: argparse.Namespace) -> int:
-    artifact: Artifact = plans.artifact_of(Path(args.model), args.name)
+    artifact: Artifact = model_files.artifact_of(Path(args.model), args.name)
     board = _open(args)
     try:
         done = deployment.deploy(board.connection, board.client, artifact)

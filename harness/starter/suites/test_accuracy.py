@@ -1,0 +1,9 @@
+"""On the device the model answers as on the host, and as well as the plan asks."""
+
+import pytest
+
+pytestmark = pytest.mark.accuracy
+
+
+def test_accuracy(accuracy_run, gate):
+    gate(accuracy_run)

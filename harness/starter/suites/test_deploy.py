@@ -1,0 +1,9 @@
+"""The model is on the device, whole and active, and its runtime loads and runs it there."""
+
+import pytest
+
+pytestmark = pytest.mark.deploy
+
+
+def test_loads(deploy_run, gate):
+    gate(deploy_run)

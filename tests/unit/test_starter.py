@@ -1,0 +1,37 @@
+"""What `harness init` writes is what this repository uses, and it is whole or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import harness.starter
+from harness.cli.main import main
+from harness.plan import load_plan
+from harness.registry import load_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTER = Path(harness.starter.__file__).parent
+
+
+@pytest.mark.parametrize(
+    "name", ["devices.toml", *(f"suites/{p.name}" for p in sorted((ROOT / "suites").glob("*.py")))]
+)
+def test_the_starters_files_are_this_repositorys(name):
+    assert (STARTER / name).read_text() == (ROOT / name).read_text(), f"cp {name} harness/starter/{name}"
+
+
+def test_init_writes_a_repository_that_reads(tmp_path, capsys):
+    assert main(["init", str(tmp_path)]) == 0
+    assert "rpi4-emulated" in load_registry(tmp_path / "devices.toml").devices
+    assert load_plan(tmp_path / "suites" / "release.toml").models == ()
+    assert "pytest" in capsys.readouterr().out
+
+
+def test_init_touches_nothing_that_exists(tmp_path, capsys):
+    (tmp_path / "devices.toml").write_text("mine")
+    assert main(["init", str(tmp_path)]) == 2
+    assert "devices.toml" in capsys.readouterr().err
+    assert (tmp_path / "devices.toml").read_text() == "mine"
+    assert not (tmp_path / "suites").exists()
