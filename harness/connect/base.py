@@ -69,7 +69,8 @@ class Connection(Protocol):
 
     def push(self, source: Path, target: str, *, timeout_s: float, progress: Progress | None = None) -> None:
         """Copy a local file to the absolute remote path `target`, whole or not at all visible under
-        that name (temporary name, rename). Parent folders must exist. Raises DeviceFull when it doesn't fit."""
+        that name (temporary name, rename). Parent folders must exist. Raises DeviceFull when it doesn't
+        fit."""
 
     def pull(self, source: str, target: Path, *, timeout_s: float, progress: Progress | None = None) -> None:
         """Copy a remote file to a local path, under a temporary name first."""

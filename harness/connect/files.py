@@ -102,8 +102,8 @@ def copy(
 
 def transfer_timeout(where: str, done: int, size_bytes: int, deadline: Deadline) -> DeadlineExceeded:
     return DeadlineExceeded(
-        f"{done} of {size_bytes} bytes were copied in {deadline.limit_s:.1f} s "
-        f"(timeout_s = {deadline.limit_s:.1f}); the partial copy was removed.",
+        f"{done} of {size_bytes} bytes were copied in {deadline.limit_s:g} s "
+        f"(timeout_s = {deadline.limit_s:g}); the partial copy was removed.",
         where=where,
         next_step="Check the link, or allow more time.",
     )

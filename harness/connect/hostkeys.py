@@ -20,7 +20,7 @@ from harness.errors import ConfigError, HostKeyError
 
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # RFC 8332: how an `ssh-rsa` key is offered today
-_DEFAULT_PORT = 22
+DEFAULT_PORT = 22
 _SHOW_KEY = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
 
 
@@ -42,7 +42,7 @@ def compute_fingerprint(blob: bytes) -> str:
 
 def compute_host_name(host: str, port: int) -> str:
     """Return the name under which known_hosts lists a host."""
-    return host.lower() if port == _DEFAULT_PORT else f"[{host.lower()}]:{port}"
+    return host.lower() if port == DEFAULT_PORT else f"[{host.lower()}]:{port}"
 
 
 def parse_pin(text: str, where: str) -> KnownKey:

@@ -62,11 +62,15 @@ class PeerWatch(threading.Thread):
         self._stop_event.set()
         self._probe_wanted.set()
 
+    def mute(self) -> None:
+        """Send no probes and judge nothing from now on."""
+        with self._lock:
+            self._quiet += 1
+
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
         """Send no probes and judge nothing inside the block."""
-        with self._lock:
-            self._quiet += 1
+        self.mute()
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -164,9 +165,7 @@ class LocalProcess:
         """Wait for the first process, leaving it unreaped, then end what it left behind in its group."""
         status = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
         if status is not None:
-            self._returncode = (
-                status.si_status if status.si_code == os.CLD_EXITED else 128 + status.si_status
-            )
+            self._returncode = status.si_status if status.si_code == os.CLD_EXITED else 128 + status.si_status
         self._signal_group(signal.SIGTERM)
         self._exited.set()
 
@@ -188,8 +187,8 @@ class LocalProcess:
 
     def _deadline_exceeded(self, what: str, deadline: Deadline) -> DeadlineExceeded:
         return DeadlineExceeded(
-            f"`{describe_argv(self._argv)}` {what} for {deadline.limit_s:.1f} s "
-            f"(timeout_s = {deadline.limit_s:.1f}).",
+            f"`{describe_argv(self._argv)}` {what} for {deadline.limit_s:g} s "
+            f"(timeout_s = {deadline.limit_s:g}).",
             where=self._where,
             next_step="Check the load on the host, or allow more time.",
         )
@@ -327,6 +326,10 @@ class LocalConnection:
         except OSError as error:
             raise files.device_write_error(self.device_name, str(path), error, 0) from error
         return str(path.absolute())
+
+    def quiet(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing is sent here anyway; see `SshConnection.quiet`."""
+        return contextlib.nullcontext()
 
     def close(self) -> None:
         for process in list(self._processes):

@@ -162,6 +162,11 @@ class SftpFiles:
             free_bytes = _read_free_bytes(sftp, folder)
             if free_bytes is not None and free_bytes < size_bytes:
                 return files.device_full(self._where, target, size_bytes, free_bytes)
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISDIR(sftp.stat(_encode(target)).st_mode or 0):
+                    return files.device_write_error(
+                        self._where, target, IsADirectoryError(errno.EISDIR, "it is a folder"), size_bytes
+                    )
         return files.device_write_error(self._where, target, error, size_bytes)
 
     def describe_read(self, source: str, error: OSError, deadline: Deadline) -> HarnessError:
@@ -175,8 +180,8 @@ class SftpFiles:
 
     def _no_headway(self, path: str, deadline: Deadline) -> DeadlineExceeded:
         return DeadlineExceeded(
-            f"{path!r}: SFTP has not finished after {deadline.limit_s:.1f} s "
-            f"(timeout_s = {deadline.limit_s:.1f}).",
+            f"{path!r}: SFTP has not finished after {deadline.limit_s:g} s "
+            f"(timeout_s = {deadline.limit_s:g}).",
             where=self._where,
             next_step="Check the link, or allow more time.",
         )
@@ -186,7 +191,10 @@ class SftpFiles:
         if self._link.lost() is not None:
             return
         try:
-            with self._session("temporary file", Deadline(_UNLINK_TIMEOUT_S)) as sftp:
+            with (
+                self._session("temporary file", Deadline(_UNLINK_TIMEOUT_S)) as sftp,
+                contextlib.suppress(FileNotFoundError),  # the push failed before it was made
+            ):
                 sftp.remove(temporary)
         except HarnessError as second:
             error.add_note(f"the partial copy {temporary!r} stays on the device: {second}")

@@ -24,11 +24,18 @@ class SshConnection:
     """The contract of `base.Connection`, over one SSH connection that is open from the start.
 
     `home` is the device's folder for the harness; None stands for `.harness` in the login folder.
-    `hermetic` leaves the user's own SSH configuration, agent and known_hosts aside (emulated boards).
+    `hermetic` leaves the user's own SSH configuration, agent and known_hosts aside (emulated boards);
+    without `keep_alive` a peer that goes silent is noticed by deadlines alone.
     """
 
     def __init__(
-        self, device_name: str, address: SshAddress, *, home: str | None = None, hermetic: bool = False
+        self,
+        device_name: str,
+        address: SshAddress,
+        *,
+        home: str | None = None,
+        hermetic: bool = False,
+        keep_alive: bool = True,
     ) -> None:
         self._device_name = device_name
         self._configured_home = home
@@ -36,6 +43,8 @@ class SshConnection:
         self._link: Link = open_link(device_name, address, hermetic=hermetic)
         self._files = SftpFiles(self._link, device_name)
         self._processes: weakref.WeakSet[SshProcess] = weakref.WeakSet()
+        if not keep_alive:
+            self._link.watch.mute()
 
     @property
     def device_name(self) -> str:

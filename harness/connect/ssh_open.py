@@ -242,21 +242,18 @@ _EXPLANATIONS = {
 }
 
 
-def _explain(
-    error: Exception, connection: fabric.Connection, address: SshAddress
-) -> tuple[str, str]:
+def _explain(error: Exception, connection: fabric.Connection, address: SshAddress) -> tuple[str, str]:
     """Return the reason and the next step of a failure to connect."""
     if isinstance(error, socket.gaierror):
         return f"its name can't be resolved ({error.strerror})", "Check the spelling, or use its IP address."
     if isinstance(error, paramiko.ChannelException):
         return f"its jump host can't reach it ({error.text})", "Try `ssh` from the jump host."
     if isinstance(error, TimeoutError):
-        seconds = f"{address.connect_timeout_s:.1f} s"
-        return f"no answer within {seconds} (connect_timeout_s)", "Check its power, cable and address."
+        limit = f"{address.connect_timeout_s:g} s (connect_timeout_s)"
+        return f"no answer within {limit}", "Check its power, cable and address."
     if isinstance(error, OSError) and error.errno in _EXPLANATIONS:
         return _EXPLANATIONS[error.errno]
     if isinstance(error, OSError):
         return error.strerror or str(error), "Check its power, cable and address."
     text = str(error) or type(error).__name__
     return f"it gave no usable SSH answer ({text})", "Check that sshd listens on that port and has booted."
-

@@ -283,8 +283,8 @@ class SshProcess:
 
     def _deadline_exceeded(self, what: str, deadline: Deadline) -> DeadlineExceeded:
         return DeadlineExceeded(
-            f"`{describe_argv(self._argv)}` {what} for {deadline.limit_s:.1f} s "
-            f"(timeout_s = {deadline.limit_s:.1f}).",
+            f"`{describe_argv(self._argv)}` {what} for {deadline.limit_s:g} s "
+            f"(timeout_s = {deadline.limit_s:g}).",
             where=self._where,
             next_step="Check the load on the device, or allow more time.",
         )

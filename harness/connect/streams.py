@@ -112,8 +112,8 @@ def run_to_end(
     except DeadlineExceeded as error:
         process.close()
         raise DeadlineExceeded(
-            f"`{describe_argv(argv)}` has not finished after {deadline.limit_s:.1f} s "
-            f"(timeout_s = {deadline.limit_s:.1f}), with {len(stdout)} bytes on stdout; "
+            f"`{describe_argv(argv)}` has not finished after {deadline.limit_s:g} s "
+            f"(timeout_s = {deadline.limit_s:g}), with {len(stdout)} bytes on stdout; "
             "its process group was ended.",
             where=where,
             next_step="Check the load on the device, or allow more time.",
