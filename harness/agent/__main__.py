@@ -1,0 +1,30 @@
+"""The agent's two ways to run: `serve` (the parent, on the wire) and `child` (one measured process)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import List
+
+
+def main(argv: List[str], location: str) -> int:
+    """Return the exit code. `location` is the folder or archive that a child is started from."""
+    parser = argparse.ArgumentParser(prog="agent")
+    modes = parser.add_subparsers(dest="mode", required=True)
+    serve = modes.add_parser("serve", help="answer the host on stdin and stdout")
+    serve.add_argument("--home", required=True, help="the agent's folder on the device")
+    modes.add_parser("child", help="one measured process; started by the parent")
+    options = parser.parse_args(argv)
+    if options.mode == "child":
+        from .child import run_child  # the measured process loads nothing of the parent's
+
+        return run_child()
+    from .parent import run_parent
+
+    return run_parent(options.home, location)
+
+
+if __name__ == "__main__":
+    import os
+
+    sys.exit(main(sys.argv[1:], os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))

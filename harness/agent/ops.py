@@ -1,0 +1,135 @@
+"""What the parent answers by itself: facts, store, environments. One function per op, in the table OPS."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any, Callable, Dict
+
+from . import env
+from .args import Args
+from .probes import Probes, libc_version
+from .store import Store, hash_file
+from .wire import PROTOCOL
+
+
+class Device:
+    """What the ops work on."""
+
+    def __init__(self, home: str, location: str) -> None:
+        self.store = Store(home)
+        self.probes = Probes()
+        self.location = location
+
+    def agent_sha256(self) -> str:
+        """Return the hash of the archive this agent came from, "" where it runs from plain sources."""
+        archive = self.location[: -len(".d")] if self.location.endswith(".pyz.d") else self.location
+        return hash_file(archive) if os.path.isfile(archive) else ""
+
+
+def hello(device: Device, args: Args) -> Dict[str, Any]:
+    args.done()
+    return {
+        "protocol": PROTOCOL,
+        "agent_sha256": device.agent_sha256(),
+        "python": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "platform": sys.platform,
+        "machine": platform.machine(),
+        "libc": libc_version(),
+        "pid": os.getpid(),
+        "facts": device.probes.facts(device.store.home),
+    }
+
+
+def facts(device: Device, args: Args) -> Dict[str, Any]:
+    args.done()
+    return device.probes.facts(device.store.home)
+
+
+def conditions(device: Device, args: Args) -> Dict[str, Any]:
+    args.done()
+    return device.probes.conditions()
+
+
+def store_status(device: Device, args: Args) -> Dict[str, Any]:
+    args.done()
+    return device.store.status()
+
+
+def store_commit(device: Device, args: Args) -> Dict[str, Any]:
+    incoming, sha256, size = args.name("incoming"), args.sha256("sha256"), args.integer("size_bytes")
+    args.done()
+    return {"already": device.store.commit(incoming, sha256, size)}
+
+
+def store_verify(device: Device, args: Args) -> Dict[str, Any]:
+    sha256 = args.sha256("sha256")
+    args.done()
+    return {"size_bytes": device.store.verify(sha256)}
+
+
+def store_activate(device: Device, args: Args) -> Dict[str, Any]:
+    name, sha256, suffix = args.name("name"), args.sha256("sha256"), args.text("suffix", "")
+    args.done()
+    previous = device.store.activate(name, sha256, suffix)
+    return {"previous": previous, "path": device.store.active_path(name)}
+
+
+def store_versions(device: Device, args: Args) -> Dict[str, Any]:
+    name = args.name("name")
+    args.done()
+    return {"versions": device.store.versions(name)}
+
+
+def store_rollback(device: Device, args: Args) -> Dict[str, Any]:
+    name = args.name("name")
+    args.done()
+    return {"sha256": device.store.rollback(name)}
+
+
+def store_gc(device: Device, args: Args) -> Dict[str, Any]:
+    keep_versions = args.integer("keep_versions", 3, 0, 1000000)
+    keep = {str(item) for item in args.items("keep", [])}
+    args.done()
+    return device.store.collect_garbage(keep_versions, keep)
+
+
+def store_path(device: Device, args: Args) -> Dict[str, Any]:
+    sha256 = args.sha256("sha256")
+    args.done()
+    return {"path": device.store.object_path(sha256)}
+
+
+def env_install(device: Device, args: Args) -> Dict[str, Any]:
+    incoming, sha256 = args.name("incoming"), args.sha256("sha256")
+    args.done()
+    path, already = env.install(device.store, incoming, sha256)
+    return {"path": path, "already": already}
+
+
+def env_status(device: Device, args: Args) -> Dict[str, Any]:
+    args.done()
+    return {"envs": env.installed(device.store)}
+
+
+Op = Callable[[Device, Args], Dict[str, Any]]
+OPS: Dict[str, Op] = {
+    op.__name__: op
+    for op in (
+        hello,
+        facts,
+        conditions,
+        store_status,
+        store_commit,
+        store_verify,
+        store_activate,
+        store_versions,
+        store_rollback,
+        store_gc,
+        store_path,
+        env_install,
+        env_status,
+    )
+}

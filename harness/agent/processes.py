@@ -1,0 +1,182 @@
+"""Measured processes as their parent sees them: start, limits, end, and why one died."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any, Dict, List, Optional
+
+from .args import Args
+from .faults import Fault
+from .pipes import Outbox
+from .probes import Probes, Unreadable
+from .wire import Decoder, Frame
+
+STDERR_TAIL_BYTES = 16 << 10
+TERM_GRACE_S = 2.0
+_SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# how many threads maths libraries start when they are loaded; the runtime itself is told at `load`
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Pending:
+    """The request a child is working on."""
+
+    def __init__(self, request: Frame, op: str, deadline_s: float) -> None:
+        self.request = request
+        self.op = op
+        self.deadline_s = deadline_s
+        self.due_ns = time.monotonic_ns() + int(deadline_s * 1e9)
+
+
+class ChildProcess:
+    """One measured process with its pipes."""
+
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]", oom_kills: Optional[int]) -> None:
+        assert process.stdin is not None  # all three were asked for
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.name = name
+        self.process = process
+        self.outbox = Outbox(process.stdin.fileno())
+        self.wire_fd = process.stdout.fileno()
+        self.stderr_fd = process.stderr.fileno()
+        os.set_blocking(self.wire_fd, False)
+        os.set_blocking(self.stderr_fd, False)
+        self.decoder = Decoder()
+        self.pending: Optional[Pending] = None
+        self.measured_pid = process.pid  # another where the adapter runs the model in a process of its own
+        self.killed_by_agent = ""  # why, if it was the agent that ended it
+        self._stderr = bytearray()
+        self._oom_kills = oom_kills
+
+    def read_stderr(self) -> bool:
+        """Take what is on its stderr now; return whether it is still open."""
+        while True:
+            try:
+                data = os.read(self.stderr_fd, 1 << 16)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not data:
+                return False
+            self._stderr += data
+            del self._stderr[:-STDERR_TAIL_BYTES]
+
+    def kill(self, why: str) -> None:
+        """Kill it at once, for a reason that will be in the answer."""
+        self.killed_by_agent = self.killed_by_agent or why
+        self.process.kill()
+
+    def end(self) -> int:
+        """End it: its pipe closed, TERM, 2 s, KILL. Return its exit code (negative: the signal)."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(TERM_GRACE_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+    def close(self) -> None:
+        """Close the pipes of an ended process."""
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue  # its reader is gone, as it should be
+
+    def death(self, probes: Probes) -> Fault:
+        """Return why an ended process ended, with the evidence there is."""
+        try:
+            code = self.process.wait(TERM_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.kill("it closed its wire and stayed")
+            code = self.process.wait()
+        self.read_stderr()
+        tail = self._stderr.decode("utf-8", "replace")[-2000:]
+        oom = code == -9 and not self.killed_by_agent and self._was_out_of_memory(probes)
+        if self.killed_by_agent:
+            how = "was ended by the agent: " + self.killed_by_agent
+        elif oom:
+            how = "was killed by the kernel: out of memory"
+        elif code < 0:
+            how = "died of signal %d" % -code
+        else:
+            how = "exited with %d" % code
+        last = tail.strip().splitlines()[-1] if tail.strip() else "(stderr is empty)"
+        op = self.pending.op if self.pending else ""
+        return Fault(
+            "child_died",
+            "child `%s` %s%s: %s" % (self.name, how, " during `%s`" % op if op else "", last[:300]),
+            child=self.name,
+            op=op,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            stderr_tail=tail,
+            oom=oom,
+            killed_by_agent=bool(self.killed_by_agent),
+        )
+
+    def _was_out_of_memory(self, probes: Probes) -> bool:
+        now = probes.oom_kills()
+        return now is not None and self._oom_kills is not None and now > self._oom_kills
+
+
+def child_environment(threads: int, extra: Dict[str, Any]) -> Dict[str, str]:
+    """Return a child's environment: little, the same on every device, then what the request adds."""
+    env = {
+        "PATH": _SAFE_PATH,
+        "LANG": "C.UTF-8",
+        "HOME": "/nonexistent",
+        "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
+    }
+    env.update({name: str(threads) for name in _THREAD_VARIABLES})
+    for name, value in extra.items():
+        if not isinstance(value, str) or "\0" in name + value or "=" in name or not name:
+            raise Fault("bad_request", "spawn: `env_vars` holds %r: %r, expected texts" % (name, value))
+        env[name] = value
+    return env
+
+
+def start_process(location: str, args: Args, probes: Probes) -> ChildProcess:
+    """Start a child from a `spawn` request's name, threads and env_vars. It still waits for `start`."""
+    name = args.name("child")
+    threads = args.integer("threads", 1, 1, 1024)
+    env = child_environment(threads, args.mapping("env_vars", {}))
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", location, "child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=env,
+        cwd="/",
+    )
+    return ChildProcess(name, process, probes.oom_kills())
+
+
+def check_cpus(cpus: List[int]) -> List[int]:
+    """Return `cpus` if the process may run on all of them. Raises `unsupported`."""
+    allowed = os.sched_getaffinity(0)
+    missing = sorted(set(cpus) - allowed)
+    if missing:
+        raise Fault("unsupported", "cpus %s are not there; the device has %s" % (missing, sorted(allowed)))
+    return cpus
+
+
+def read_memory(child: ChildProcess, probes: Probes) -> Dict[str, Any]:
+    """Return the memory of the process that runs the model."""
+    pid = child.measured_pid
+    try:
+        if pid != child.process.pid and probes.parent_pid(pid) != child.process.pid:
+            raise Unreadable("process %d is no longer the child's" % pid)
+        return dict(probes.memory(pid), pid=pid)
+    except Unreadable as error:
+        raise Fault(
+            "unsupported", "the memory of child `%s` can't be read: %s" % (child.name, error)
+        ) from None

@@ -1,0 +1,292 @@
+"""Which samples a model is fed: rows of an .npz or of arrays from the host, checked against its inputs.
+
+Stdlib only, so that a device without numpy can feed a command too. An .npz is a zip of .npy files
+(numpy.lib.format, versions 1 to 3); rows are read as they are needed, so a large set never sits in memory
+and doesn't show in what a memory run measures. Object arrays are refused: nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+import struct
+import zipfile
+from typing import IO, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .faults import Fault
+from .wire import ITEM_BYTES, Tensor, WireFault, unpack_tensors
+
+_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+Shape = Tuple[int, ...]
+
+
+class Raw(NamedTuple):
+    """An array without numpy: `data` little-endian, C order."""
+
+    dtype: str
+    shape: Shape
+    data: bytes
+
+
+def count_items(shape: Sequence[int]) -> int:
+    """Return the product of `shape`."""
+    items = 1
+    for size in shape:
+        items *= size
+    return items
+
+
+class Column:
+    """The samples of one input: `n` rows of `row_shape`."""
+
+    def __init__(self, name: str, dtype: str, shape: Shape) -> None:
+        if not shape:
+            raise Fault("bad_request", "input `%s` is a single number; its first axis must be samples" % name)
+        self.name = name
+        self.dtype = dtype
+        self.n = shape[0]
+        self.row_shape = shape[1:]
+        self.row_bytes = count_items(shape[1:]) * ITEM_BYTES[dtype]
+
+    def row(self, index: int) -> bytes:
+        """Return one sample's bytes."""
+        raise NotImplementedError
+
+
+class _HeldColumn(Column):
+    """Rows that are in memory."""
+
+    def __init__(self, name: str, dtype: str, shape: Shape, data: Any) -> None:
+        super().__init__(name, dtype, shape)
+        self._data = memoryview(data)
+
+    def row(self, index: int) -> bytes:
+        return bytes(self._data[index * self.row_bytes : (index + 1) * self.row_bytes])
+
+
+class _NpzColumn(Column):
+    """Rows streamed from one member of an .npz; going back starts over."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._archive = archive
+        self._member = name + ".npy"
+        self._file = archive.open(self._member)
+        dtype, shape = read_npy_header(self._file, name)
+        super().__init__(name, dtype, shape)
+        self._next = 0
+        size = archive.getinfo(self._member).file_size
+        self._start = self._file.tell()
+        if size != self._start + self.n * self.row_bytes:
+            raise Fault(
+                "bad_request",
+                "`%s` holds %d bytes, its header says %d"
+                % (name, size - self._start, self.n * self.row_bytes),
+            )
+
+    def row(self, index: int) -> bytes:
+        if index != self._next:
+            try:
+                self._file.seek(self._start + index * self.row_bytes)
+            except (zipfile.BadZipFile, OSError) as error:
+                raise Fault("bad_request", "`%s` in the .npz is damaged: %s" % (self.name, error)) from None
+        try:
+            data = self._file.read(self.row_bytes)
+        except (zipfile.BadZipFile, OSError, EOFError) as error:
+            raise Fault("bad_request", "`%s` in the .npz is damaged: %s" % (self.name, error)) from None
+        if len(data) != self.row_bytes:
+            raise Fault(
+                "bad_request", "`%s` in the .npz ends at sample %d of %d" % (self.name, index, self.n)
+            )
+        self._next = index + 1
+        return data
+
+
+def read_npy_header(file: IO[bytes], name: str) -> Tuple[str, Shape]:
+    """Return dtype and shape of a .npy stream, left at its data. Raises `bad_request`."""
+    magic = file.read(8)
+    if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):
+        raise Fault("bad_request", "`%s` in the .npz is not a .npy array" % name)
+    width = "<H" if magic[6] == 1 else "<I"
+    (length,) = struct.unpack(width, file.read(struct.calcsize(width)))
+    if length > 1 << 16:
+        raise Fault("bad_request", "`%s` has a header of %d bytes, at most 65536" % (name, length))
+    try:
+        header = ast.literal_eval(file.read(length).decode("utf-8" if magic[6] == 3 else "latin-1"))
+        descr, fortran, shape = header["descr"], header["fortran_order"], tuple(header["shape"])
+    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+        raise Fault("bad_request", "`%s` has a damaged .npy header: %s" % (name, error)) from None
+    if fortran and len(shape) > 1:
+        raise Fault("bad_request", "`%s` is in Fortran order; save np.ascontiguousarray of it" % name)
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise Fault("bad_request", "`%s` has shape %r" % (name, shape))
+    return parse_descr(descr, name), shape
+
+
+def parse_descr(descr: Any, name: str) -> str:
+    """Return numpy's name of a .npy type: `<f4` is float32. Raises `bad_request` for what can't be fed."""
+    found = re.match(r"([<|=])([biuf])(\d+)\Z", descr) if isinstance(descr, str) else None
+    dtype = ""
+    if found:
+        kind, size = _KINDS[found.group(2)], int(found.group(3))
+        dtype = kind if kind == "bool" else "%s%d" % (kind, size * 8)
+    if dtype not in ITEM_BYTES:
+        raise Fault(
+            "bad_request", "`%s` has type %r; valid: %s" % (name, descr, ", ".join(sorted(ITEM_BYTES)))
+        )
+    return dtype
+
+
+def open_npz(path: str) -> Tuple[Dict[str, Column], List[str], str]:
+    """Return the columns of an .npz by name (those that can be fed), all names, and the file's SHA-256."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise Fault("not_found", "%s: no such file" % path) from None
+    except (zipfile.BadZipFile, OSError) as error:
+        raise Fault("bad_request", "%s: not an .npz: %s" % (path, error)) from None
+    names = [name[: -len(".npy")] for name in archive.namelist() if name.endswith(".npy")]
+    columns: Dict[str, Column] = {}
+    for name in names:
+        if name != "labels":
+            columns[name] = _NpzColumn(archive, name)
+    base = os.path.basename(path)
+    # a committed object bears its hash as its name
+    return columns, names, base if _SHA256.match(base) else _hash(path)
+
+
+def _hash(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def open_arrays(entries: Any, payload: Any) -> Tuple[Dict[str, Column], List[str], str]:
+    """Return columns, names and hash of arrays that came with the request."""
+    try:
+        tensors: List[Tensor] = unpack_tensors(entries, payload)
+    except WireFault as error:
+        raise Fault("bad_request", "set_inputs: %s" % error) from None
+    columns: Dict[str, Column] = {t.name: _HeldColumn(t.name, t.dtype, t.shape, t.data) for t in tensors}
+    return columns, list(columns), hashlib.sha256(payload).hexdigest()
+
+
+class Input(NamedTuple):
+    """One input as the model declares it. `accepts` are the types it may be fed."""
+
+    name: str
+    shape: Tuple[Optional[int], ...]
+    dtype: str
+    accepts: Tuple[str, ...]
+    aliases: Tuple[str, ...]
+    resizable: bool  # the batch axis follows what is fed, whatever the file says
+
+
+def parse_input(spec: Dict[str, Any], shapes: Dict[str, Any]) -> Input:
+    """Return an adapter's input entry, its open sizes filled from the user's `shapes`."""
+    shape = tuple(spec["shape"])
+    given = shapes.get(spec["name"])
+    if given is not None:
+        fits = len(given) == len(shape) and all(
+            mine in (None, theirs) for mine, theirs in zip(shape[1:], given[1:])
+        )
+        if not fits:
+            raise Fault(
+                "bad_request",
+                "load: shape %s for input `%s` does not fit the model's %s"
+                % (shape_text(given), spec["name"], shape_text(shape)),
+            )
+        shape = shape[:1] + tuple(given[1:])
+    accepts = tuple(spec.get("accepts", (spec["dtype"],)))
+    aliases = tuple(spec.get("aliases", ()))
+    return Input(spec["name"], shape, spec["dtype"], accepts, aliases, bool(spec.get("resizable")))
+
+
+def shape_text(shape: Sequence[Optional[int]]) -> str:
+    """Return "1x?x3"."""
+    return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
+
+
+class Feeder:
+    """Batches of checked samples. `n_samples` is how many there are."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        columns: Dict[str, Column],
+        names: Sequence[str],
+        indices: Optional[List[int]],
+        batch_size: int,
+    ) -> None:
+        self._columns: Dict[str, Column] = {}
+        for spec in inputs:
+            found = [name for name in (spec.name, *spec.aliases) if name in columns]
+            if not found:
+                raise Fault(
+                    "bad_request",
+                    "input `%s` of the model is missing; the arrays are: %s"
+                    % (spec.name, ", ".join(names) or "none"),
+                )
+            self._columns[spec.name] = columns[found[0]]
+        self._batched = {
+            spec.name: check_input(spec, self._columns[spec.name], batch_size) for spec in inputs
+        }
+        counts = {name: column.n for name, column in self._columns.items()}
+        if len(set(counts.values())) > 1:
+            raise Fault("bad_request", "inputs differ in their number of samples: %s" % counts)
+        available = min(counts.values()) if counts else 0
+        self._indices = indices if indices is not None else range(available)
+        outside = [index for index in self._indices if index >= available]
+        if outside or not len(self._indices):
+            raise Fault(
+                "bad_request", "samples %s asked for, there are %d" % (outside[:5] or "[]", available)
+            )
+        self.batch_size = batch_size
+        self.n_samples = len(self._indices)
+        self.row_bytes = sum(column.row_bytes for column in self._columns.values())
+
+    def batch(self, start: int) -> Dict[str, Raw]:
+        """Return `batch_size` samples from `start` on; past the last one it begins again."""
+        positions = [self._indices[(start + i) % self.n_samples] for i in range(self.batch_size)]
+        feeds = {}
+        for name, column in self._columns.items():
+            shape = (self.batch_size, *column.row_shape) if self._batched[name] else column.row_shape
+            feeds[name] = Raw(column.dtype, shape, b"".join(column.row(index) for index in positions))
+        return feeds
+
+
+def check_input(spec: Input, column: Column, batch_size: int) -> bool:
+    """Return whether the model's own first axis is the batch. Raises `bad_request` or `unsupported`.
+
+    Where a sample has as many axes as the input, it is a whole feed by itself, and only one fits at a time.
+    """
+    if column.dtype not in spec.accepts:
+        raise Fault(
+            "bad_request",
+            "input `%s`: type %s, expected %s" % (spec.name, column.dtype, " or ".join(spec.accepts)),
+        )
+    row, shape = column.row_shape, spec.shape
+    batched = len(shape) == len(row) + 1
+    wanted = shape[1:] if batched else shape
+    if len(wanted) != len(row) or any(size not in (None, got) for size, got in zip(wanted, row)):
+        expected = "n" if not wanted else "nx" + shape_text(wanted)
+        raise Fault(
+            "bad_request",
+            "input `%s`: shape %s, expected %s (first axis: samples)"
+            % (spec.name, shape_text((column.n, *row)), expected),
+        )
+    if not batched and batch_size != 1:
+        raise Fault(
+            "unsupported",
+            "input `%s` has no batch axis: one sample at a time, asked for %d" % (spec.name, batch_size),
+        )
+    if batched and not spec.resizable and shape[0] not in (None, batch_size):
+        raise Fault(
+            "unsupported",
+            "input `%s`: the model's batch is fixed to %d, asked for %d" % (spec.name, shape[0], batch_size),
+        )
+    return batched
