@@ -1,0 +1,208 @@
+"""The cache folder: where it is, its locks, what is in it, and keeping it under its cap.
+
+    apt/                  package lists and downloads, outside any image so that a rebuild resumes
+    images/<hash>/        one built image; boards/ and snapshots/ inside belong to it
+    run/<name>-…/         one running machine each
+    machines/<name>       link to the run folder of a supervised machine
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ConfigError
+
+ENV_CACHE = "HIL_HARNESS_CACHE"
+ENV_CACHE_LIMIT = "HIL_HARNESS_CACHE_GB"
+DEFAULT_LIMIT_BYTES = 10 << 30  # chosen: an image with a few snapshots is below 2 GB
+
+
+def cache_folder() -> Path:
+    """Return the cache folder of this user, created. `HIL_HARNESS_CACHE` names another one."""
+    override = os.environ.get(ENV_CACHE)
+    if override:
+        folder = Path(override).expanduser().resolve()
+    else:
+        import platformdirs
+
+        folder = Path(platformdirs.user_cache_path("hil-harness"))
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    return folder
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold an advisory lock on `path` (created), waiting for it. Its holder's death releases it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def try_lock(path: Path, *, shared: bool = False) -> int | None:
+    """Return a descriptor that holds the lock on `path` (created), or None if another process has it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def allocated_bytes(path: Path) -> int:
+    """Return the disk space that `path` and all below it take; holes of sparse files don't count."""
+    total = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # another process may be tidying up
+                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+    return total
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write `data` to `path`: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One removable thing in the cache. `in_use`: a running machine holds it."""
+
+    name: str  # relative to the cache folder; what remove_cache_entry() takes
+    kind: str  # "image" | "snapshot" | "downloads"
+    size_bytes: int  # allocated; an image's without its snapshots
+    used_at_s: float  # Unix time of its last use
+    in_use: bool
+
+
+def _in_use(folder: Path) -> bool:
+    fd = try_lock(folder / USE_LOCK)
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
+
+
+USE_LOCK = "use.lock"  # held shared by each running machine, exclusively to remove
+
+
+def mark_used(folder: Path) -> None:
+    """Note that an image or snapshot is being used now: what was used last is evicted last."""
+    (folder / USE_LOCK).touch()
+
+
+def hold(folder: Path) -> int:
+    """Return a descriptor that keeps an image or snapshot from being removed while it is open."""
+    fd = os.open(folder / USE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    os.utime(fd)
+    return fd
+
+
+def _entry(root: Path, folder: Path, kind: str, size_bytes: int) -> CacheEntry:
+    lock = folder / USE_LOCK
+    used_at = (lock if lock.exists() else folder).stat().st_mtime
+    return CacheEntry(str(folder.relative_to(root)), kind, size_bytes, used_at, _in_use(folder))
+
+
+def cache_entries() -> tuple[CacheEntry, ...]:
+    """Return what the cache holds, least recently used first."""
+    root = cache_folder()
+    entries: list[CacheEntry] = []
+    for image in sorted((root / "images").glob("[!.]*/manifest.json")):
+        folder = image.parent
+        snapshots = [meta.parent for meta in folder.glob("snapshots/*/[!.]*/meta.json")]
+        sizes = {s: allocated_bytes(s) for s in snapshots}
+        entries += [_entry(root, s, "snapshot", size) for s, size in sizes.items()]
+        entries.append(_entry(root, folder, "image", allocated_bytes(folder) - sum(sizes.values())))
+    if (root / "apt").is_dir():
+        entries.append(_entry(root, root / "apt", "downloads", allocated_bytes(root / "apt")))
+    return tuple(sorted(entries, key=lambda e: (e.used_at_s, e.name)))
+
+
+def remove_cache_entry(name: str) -> int:
+    """Remove the entry called `name` and return the bytes freed. An image takes its snapshots along.
+
+    Raises ConfigError when there is no such entry, or a running machine uses it.
+    """
+    known = {e.name: e for e in cache_entries()}
+    entry = known.get(name)
+    if entry is None:
+        raise ConfigError(f"no cache entry `{name}`; there are: {', '.join(known) or 'none'}", where="cache")
+    within = [e for e in known.values() if e.name == name or e.name.startswith(name + "/")]
+    busy = [e.name for e in within if e.in_use]
+    if busy:
+        raise ConfigError(
+            f"`{busy[0]}` is in use by a running machine",
+            where="cache",
+            next_step="End it first (`harness devices down`).",
+        )
+    folder = cache_folder() / name
+    fd = try_lock(folder / USE_LOCK)
+    if fd is None:
+        raise ConfigError(f"`{name}` is in use", where="cache", next_step="End its machines first.")
+    try:
+        gone = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
+        os.rename(folder, gone)  # out of sight in one step; nobody meets half a folder
+    finally:
+        os.close(fd)
+    shutil.rmtree(gone)
+    return sum(e.size_bytes for e in within)
+
+
+def limit_bytes() -> int:
+    """Return the cache's cap. `HIL_HARNESS_CACHE_GB` sets another. Raises ConfigError if it is no number."""
+    text = os.environ.get(ENV_CACHE_LIMIT)
+    if not text:
+        return DEFAULT_LIMIT_BYTES
+    try:
+        return int(float(text) * 1e9)
+    except ValueError as error:
+        raise ConfigError(f"{ENV_CACHE_LIMIT} is `{text}`, expected a number of GB") from error
+
+
+def prune_cache(cap_bytes: int | None = None, keep: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """Remove the least recently used snapshots and images until the cache fits its cap.
+
+    `keep` names folders that must stay (what was just made). Returns the names that were removed; what
+    running machines hold is passed over.
+    """
+    cap = limit_bytes() if cap_bytes is None else cap_bytes
+    root = cache_folder()
+    kept = {str(p.relative_to(root)) for p in keep}
+    entries = cache_entries()
+    total = sum(e.size_bytes for e in entries)
+    removed: list[str] = []
+    for entry in sorted(entries, key=lambda e: (e.kind == "image", e.used_at_s)):
+        if total <= cap:
+            break
+        if entry.in_use or any(k == entry.name or k.startswith(entry.name + "/") for k in kept):
+            continue
+        if any(entry.name.startswith(gone + "/") for gone in removed):
+            continue
+        try:
+            total -= remove_cache_entry(entry.name)
+        except ConfigError:
+            continue  # taken into use meanwhile
+        removed.append(entry.name)
+    return tuple(removed)

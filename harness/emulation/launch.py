@@ -1,0 +1,266 @@
+"""Starting machines: cold, or from a saved state in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from harness.emulation import command, console, keeper, runs, snapshots
+from harness.emulation.cache import file_lock, hold, prune_cache, write_atomically
+from harness.emulation.command import Profile
+from harness.emulation.host import check_host
+from harness.emulation.image import Image
+from harness.emulation.machine import Machine
+from harness.errors import ConfigError, ConnectionLost, DeadlineExceeded, HarnessError, TransientError
+from harness.model import QemuBoard
+
+Progress = Callable[[str, float], None]
+LAUNCH_TIMEOUT_S = 30.0
+COLD_BOOT_TIMEOUT_S = 240.0  # takes about 4 s on an idle host; busy ones are much slower
+RESTORE_TIMEOUT_S = 90.0  # takes about 1 s
+BANNER_TIMEOUT_S = 0.6  # QEMU accepts a connection before the guest can, which then never answers
+DEFAULT_LIFETIME_S = 12 * 3600.0
+
+
+def unit_serial(name: str) -> str:
+    """Return the serial number of the unit `name`: 16 hexadecimal digits, as a Pi's."""
+    return hashlib.sha256(f"emulated unit {name}".encode()).hexdigest()[:16]
+
+
+def device_tree(image: Image, board: QemuBoard, profile: Profile) -> Path:
+    """Return the device tree for such a machine, made on first use."""
+    path = image.folder / "boards" / command.machine_hash(board, profile) / "board.dtb"
+    if not path.exists():
+        with file_lock(image.folder / "boards" / ".lock"):
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, command.make_device_tree(board, profile, path.parent))
+    return path
+
+
+def start(
+    image: Image,
+    board: QemuBoard,
+    *,
+    name: str,
+    profile: Profile,
+    snapshot: str | None = None,
+    progress: Progress | None = None,
+    supervised: bool = False,
+    lifetime_s: float = DEFAULT_LIFETIME_S,
+) -> Machine:
+    """Return a machine that answers on SSH, its wall clock set.
+
+    `snapshot` None: from the state right after boot, which the first call makes; a key: from what was
+    saved under it. Raises ConfigError when there is no such snapshot, HostSetupError when the host lacks
+    a package, DeadlineExceeded or ConnectionLost (with the console's last lines) when it doesn't come up.
+    """
+    check_host(build=False)
+    report = progress or (lambda step, done: None)
+    board = replace(board, disk_bytes=image.board.disk_bytes)
+    key = snapshots.WARM if snapshot is None else snapshot
+    if key == snapshots.WARM:
+        _make_warm(image, board, profile, report)
+    elif not snapshots.has_snapshot(image, profile, key, board=board):
+        raise ConfigError(f"no snapshot `{key}` for the {profile} profile of this image", where=name)
+    report("restoring", 0.0)
+    machine = _launch(image, board, name, profile, key, supervised, lifetime_s)
+    report("restoring", 1.0)
+    return machine
+
+
+def boot(image: Image, board: QemuBoard, *, name: str, profile: Profile) -> Machine:
+    """Return an ephemeral machine booted cold, without any saved state."""
+    check_host(build=False)
+    board = replace(board, disk_bytes=image.board.disk_bytes)
+    return _launch(image, board, name, profile, None, False, DEFAULT_LIFETIME_S)
+
+
+def _make_warm(image: Image, board: QemuBoard, profile: Profile, report: Progress) -> None:
+    """Save the state right after boot, unless it is there. Processes that want it at once make one."""
+    if snapshots.has_snapshot(image, profile, snapshots.WARM, board=board):
+        return
+    with file_lock(snapshots.snapshots_folder(image, board, profile) / ".warm.lock"):
+        if snapshots.has_snapshot(image, profile, snapshots.WARM, board=board):
+            return
+        report("booting for the first time", 0.0)
+        with boot(image, board, name="warm", profile=profile) as machine:
+            report("saving the booted state", 0.5)
+            machine.sync()
+            machine.save(snapshots.WARM)
+        report("saving the booted state", 1.0)
+    prune_cache(keep=(image.folder,))
+
+
+def _launch(
+    image: Image,
+    board: QemuBoard,
+    name: str,
+    profile: Profile,
+    key: str | None,
+    supervised: bool,
+    lifetime_s: float,
+) -> Machine:
+    folder, lock_fd = runs.new_folder(name, supervised=supervised)
+    fds = [lock_fd]
+    machine: Machine | None = None
+    try:
+        snapshot = snapshots.snapshot_folder(image, board, profile, key) if key is not None else None
+        fds += [hold(path) for path in (image.folder, snapshot) if path is not None]
+        if snapshot is not None:
+            snapshots.make_overlay(folder / "disk.qcow2", snapshot / "disk.qcow2", "qcow2")
+        else:
+            snapshots.make_overlay(folder / "disk.qcow2", image.disk_path, "raw")
+        info: dict[str, Any] = {
+            "name": name,
+            "serial": unit_serial(name),
+            "profile": str(profile),
+            "parent_snapshot": str(snapshot) if snapshot else None,
+            "image": image.recipe_hash,
+            "board": asdict(board),
+        }
+        write_spec(folder, image, board, profile, snapshot / "state" if snapshot else None)
+        keeper.write_json(str(folder / "lease.json"), {"expires_at_s": time.time() + lifetime_s})
+        machine = Machine(folder, image, board, info, _start_keeper(folder, fds))
+        wait_ready(machine, RESTORE_TIMEOUT_S if snapshot else COLD_BOOT_TIMEOUT_S, cold=snapshot is None)
+        info["ssh_port"] = machine.ssh_port
+        keeper.write_json(str(folder / "info.json"), info)
+        if supervised:
+            _hand_over(machine)
+        return machine
+    except BaseException:
+        if machine is not None:
+            machine.close()
+        else:
+            runs.discard(folder)
+        raise
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def write_spec(folder: Path, image: Image, board: QemuBoard, profile: Profile, state: Path | None) -> None:
+    """Write what the keeper shall start: cold, or from `state`."""
+    argv = command.machine_arguments(
+        board,
+        profile,
+        kernel=image.kernel_path,
+        initrd=image.initrd_path,
+        device_tree=device_tree(image, board, profile),
+    )
+    spec = {"argv": argv, "incoming": str(state) if state else None}
+    keeper.write_json(str(folder / "spec.json"), spec)
+
+
+def _start_keeper(folder: Path, inherited_fds: list[int]) -> int:
+    """Start the keeper; return the pipe end whose closing, by us or by our death, ends the machine."""
+    read_fd, write_fd = os.pipe()
+    argv = [sys.executable, "-I", "-S", keeper.__file__, str(folder), str(os.getpid())]
+    try:
+        with (folder / "qemu.log").open("ab") as log:
+            subprocess.run(
+                argv,
+                stdin=read_fd,
+                stdout=log,
+                stderr=log,
+                pass_fds=inherited_fds,
+                start_new_session=True,  # Ctrl-C in the terminal is for the harness alone
+                timeout=LAUNCH_TIMEOUT_S,
+                check=True,
+            )
+    except BaseException:
+        os.close(write_fd)
+        raise
+    finally:
+        os.close(read_fd)
+    return write_fd
+
+
+def _hand_over(machine: Machine) -> None:
+    """Make the machine outlive this process: its lease alone decides from now on."""
+    os.kill(int(machine.status()["keeper_pid"]), signal.SIGUSR2)
+    if not runs.wait_until(lambda: machine.status().get("supervised") is True, LAUNCH_TIMEOUT_S):
+        raise DeadlineExceeded("its keeper did not take it over", where=machine.name)
+    machine.release()
+
+
+def wait_ready(machine: Machine, timeout_s: float, *, cold: bool) -> None:
+    """Wait until QEMU runs, the guest answers on its console and SSH greets; sets `ssh_port`."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        _wait_for_monitor(machine)
+        machine.ssh_port = command.parse_forwarded_port(machine.qmp.hmp("info usernet"))
+        if cold:
+            _wait_for(machine, lambda: console.is_ready(machine.boot_console_path), deadline, "end of its boot")
+        machine.set_unit(deadline - time.monotonic())
+        _wait_for(machine, lambda: _greets(machine.ssh_port), deadline, "SSH greeting")
+    except TransientError as error:
+        tail = machine.console_tail()
+        raise type(error)(
+            f"{error.what}; its console ends with: {tail or '(nothing)'}",
+            where=error.where,
+            next_step="Try again; a host that is very busy may be too slow.",
+        ) from error
+
+
+def _wait_for(machine: Machine, condition: Callable[[], bool], deadline: float, what: str) -> None:
+    """Wait until `condition` holds. Raises when the machine ends or `deadline` (monotonic) passes first."""
+    began = time.monotonic()
+    if runs.wait_until(lambda: condition() or not machine.is_running(), deadline - began) and condition():
+        return
+    if not machine.is_running():
+        raise ConnectionLost("the machine ended while it was starting", where=machine.name)
+    raise DeadlineExceeded(f"no {what} within {time.monotonic() - began:.0f} s", where=machine.name)
+
+
+def _wait_for_monitor(machine: Machine) -> None:
+    """Wait until QEMU's monitor is there; QEMU opens it before the guest's first instruction."""
+
+    def up_or_over() -> bool:
+        return machine.status().get("exit_code") is not None or (machine.folder / "qmp.sock").exists()
+
+    if not runs.wait_until(up_or_over, LAUNCH_TIMEOUT_S):
+        raise DeadlineExceeded(f"QEMU did not start within {LAUNCH_TIMEOUT_S:g} s", where=machine.name)
+    exit_code = machine.status().get("exit_code")
+    if exit_code is not None:
+        raise ConnectionLost(f"QEMU ended with {exit_code} at once", where=machine.name)
+
+
+def _greets(port: int) -> bool:
+    """Return whether an SSH server greets on this port now."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=BANNER_TIMEOUT_S) as stream:
+            stream.settimeout(BANNER_TIMEOUT_S)
+            return stream.recv(64).startswith(b"SSH-")
+    except OSError:
+        return False
+
+
+def power_on(machine: Machine) -> None:
+    """Boot a machine after `power_cut`, or after its guest switched it off, from the disk as it was left.
+
+    `machine.ssh_port` may change. Raises as `start` does.
+    """
+    if machine.status().get("exit_code") is None:
+        raise ConfigError("it is running; cut its power first", where=machine.name)
+    write_spec(machine.folder, machine.image, machine.board, machine.profile, None)
+    for name in ("qmp.sock", "console.sock", "console.log"):
+        (machine.folder / name).unlink(missing_ok=True)
+    try:
+        os.kill(int(machine.status()["keeper_pid"]), signal.SIGUSR1)
+    except (KeyError, ProcessLookupError) as error:
+        raise ConnectionLost("its keeper is gone", where=machine.name) from error
+    if not runs.wait_until(lambda: machine.status().get("exit_code") is None, LAUNCH_TIMEOUT_S):
+        raise HarnessError("its keeper did not start QEMU again", where=machine.name)
+    wait_ready(machine, COLD_BOOT_TIMEOUT_S, cold=True)
+    info = keeper.read_json(str(machine.folder / "info.json"))
+    keeper.write_json(str(machine.folder / "info.json"), {**info, "ssh_port": machine.ssh_port})
