@@ -199,7 +199,10 @@ def wait_ready(machine: Machine, timeout_s: float, *, cold: bool) -> None:
     try:
         _wait_for_monitor(machine)
         machine.ssh_port = command.parse_forwarded_port(machine.qmp.hmp("info usernet"))
-        if cold:
+        if not cold:
+            _wait_for(machine, lambda: not _is_loading(machine), deadline, "end of the restore")
+            machine.resume()  # it was stopped while its state was saved
+        else:
             _wait_for(machine, lambda: console.is_ready(machine.boot_console_path), deadline, "end of its boot")
         machine.set_unit(deadline - time.monotonic())
         _wait_for(machine, lambda: _greets(machine.ssh_port), deadline, "SSH greeting")
@@ -233,6 +236,10 @@ def _wait_for_monitor(machine: Machine) -> None:
     exit_code = machine.status().get("exit_code")
     if exit_code is not None:
         raise ConnectionLost(f"QEMU ended with {exit_code} at once", where=machine.name)
+
+
+def _is_loading(machine: Machine) -> bool:
+    return bool(machine.qmp.execute("query-status")["status"] == "inmigrate")
 
 
 def _greets(port: int) -> bool:
