@@ -13,9 +13,9 @@ from harness.emulation.cache import CacheEntry, cache_entries, cache_folder, pru
 from harness.emulation.command import Profile
 from harness.emulation.host import check_host
 from harness.emulation.image import Image, build_image
+from harness.emulation.launch import boot, power_on, start
 from harness.emulation.machine import Machine
 from harness.emulation.snapshots import has_snapshot
-from harness.emulation.launch import boot, power_on, start
 from harness.emulation.supervise import (
     MachineInfo,
     extend_lease,

@@ -2,8 +2,8 @@
 
     apt/                  package lists and downloads, outside any image so that a rebuild resumes
     images/<hash>/        one built image; boards/ and snapshots/ inside belong to it
-    run/<name>-…/         one running machine each
-    machines/<name>       link to the run folder of a supervised machine
+    run/<name>.<hex>/     one ephemeral machine each, while it runs
+    machines/<name>/      one supervised machine each, while it is up
 """
 
 from __future__ import annotations

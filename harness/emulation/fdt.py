@@ -78,4 +78,5 @@ def with_root_strings(blob: bytes, values: Mapping[str, str]) -> bytes:
     header[3] = header[2] + len(body)
     header[1] = header[3] + len(strings)
     header[8], header[9] = len(strings), len(body)
-    return _HEADER.pack(*header) + b"\0" * (header[4] - _HEADER.size) + reserved + body + strings
+    padding = b"\0" * (header[4] - _HEADER.size)
+    return b"".join((_HEADER.pack(*header), padding, reserved, body, strings))

@@ -14,6 +14,7 @@ SIGUSR1 starts QEMU again from FOLDER/spec.json after it has ended (a power cut,
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -23,12 +24,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 PR_SET_PDEATHSIG = 1
 LEASE_POLL_S = 5.0  # chosen: a renewed or shortened lease is seen this soon
 
 
-def lease_seconds_left(lease: dict[str, object], now_s: float) -> float:
+def lease_seconds_left(lease: Mapping[str, object], now_s: float) -> float:
     """Return for how long a lease is still good at Unix time `now_s`; 0 or less when it has run out."""
     expires = lease.get("expires_at_s")
     return float(expires) - now_s if isinstance(expires, (int, float)) else 0.0
@@ -44,7 +46,7 @@ def read_json(path: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def write_json(path: str, value: dict[str, object]) -> None:
+def write_json(path: str, value: Mapping[str, object]) -> None:
     """Write a JSON file so that readers see the old or the new one, whole."""
     temporary = f"{path}.{os.getpid()}.tmp"
     with open(temporary, "w", encoding="utf-8") as stream:
@@ -162,10 +164,8 @@ class Keeper:
             return True
         wait_ms = None if left is None else max(1, int(min(left, LEASE_POLL_S) * 1000))
         events = self.poller.poll(wait_ms)
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self.wake_fd, 512)
-        except BlockingIOError:
-            pass
         return self.told_to_end or any(fd in self.ending_fds for fd, _ in events)
 
     def run(self) -> None:

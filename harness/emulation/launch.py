@@ -203,7 +203,7 @@ def wait_ready(machine: Machine, timeout_s: float, *, cold: bool) -> None:
             _wait_for(machine, lambda: not _is_loading(machine), deadline, "end of the restore")
             machine.resume()  # it was stopped while its state was saved
         else:
-            _wait_for(machine, lambda: console.is_ready(machine.boot_console_path), deadline, "end of its boot")
+            _wait_for(machine, lambda: console.is_ready(machine.boot_console_path), deadline, "boot")
         machine.set_unit(deadline - time.monotonic())
         _wait_for(machine, lambda: _greets(machine.ssh_port), deadline, "SSH greeting")
     except TransientError as error:

@@ -78,7 +78,8 @@ class Machine:
         parts = []
         for name in ("console.log", "qemu.log"):
             with contextlib.suppress(FileNotFoundError):
-                parts.append((self.folder / name).read_bytes()[-max_bytes:].decode("utf-8", "replace").strip())
+                tail = (self.folder / name).read_bytes()[-max_bytes:]
+                parts.append(tail.decode("utf-8", "replace").strip())
         return "\n".join(p for p in parts if p)
 
     def set_unit(self, timeout_s: float) -> None:
@@ -117,7 +118,7 @@ class Machine:
         self.qmp.execute("set_link", {"name": "net0", "up": up})
 
     def reset(self) -> None:
-        """Press its reset button; what the guest hasn't written to disk is lost. Doesn't wait for the boot."""
+        """Press its reset button; what it hasn't written to disk is lost. Doesn't wait for the boot."""
         self.qmp.execute("system_reset")
 
     def block_throttle(self, bytes_per_s: int | None) -> None:

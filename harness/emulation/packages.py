@@ -1,4 +1,4 @@
-"""arm64 packages without root: an isolated apt downloads them, dpkg-deb unpacks them. Nothing is installed."""
+"""arm64 packages without root: an isolated apt downloads, dpkg-deb unpacks. The host installs nothing."""
 
 from __future__ import annotations
 

@@ -12,21 +12,22 @@ from harness.model import QemuBoard
 
 FORMAT = 1  # raise it when the builder's code changes what ends up in an image
 
-PACKAGES = tuple(
-    """base-files base-passwd busybox-static dash bash coreutils libc-bin mount util-linux kmod procps
-    python3 libstdc++6 libgomp1 openssh-server openssh-sftp-server i2c-tools hostname grep sed tar gzip
-    findutils mawk ncurses-base netbase tzdata""".split()
+PACKAGES = (
+    "base-files", "base-passwd", "busybox-static", "dash", "bash", "coreutils", "libc-bin", "mount",
+    "util-linux", "kmod", "procps", "python3", "libstdc++6", "libgomp1", "openssh-server", "openssh-sftp-server",
+    "i2c-tools", "hostname", "grep", "sed", "tar", "gzip", "findutils", "mawk", "ncurses-base", "netbase",
+    "tzdata",
 )
 # pulled in by dependencies, but nothing on the device runs them (prefixes of package names)
-SKIPPED_PACKAGES = tuple(
-    """perl libperl initramfs-tools linux-image linux-base dpkg debconf adduser usrmerge udev ucf klibc
-    libklibc systemd dbus""".split()
+SKIPPED_PACKAGES = (
+    "perl", "libperl", "initramfs-tools", "linux-image", "linux-base", "dpkg", "debconf", "adduser",
+    "usrmerge", "udev", "ucf", "klibc", "libklibc", "systemd", "dbus",
 )
 KERNEL_PACKAGE = "linux-image-arm64"
-MODULES = tuple(
-    """virtio_mmio virtio_pci virtio_blk virtio_net virtio_rng virtio_balloon ext4 crc32c_generic
-    i2c-dev i2c-tiny-usb i2c-mux xhci-pci lm75 jc42 ltc4151 ltc4245 ads7828
-    zram null_blk dm-mod dm-flakey tun configfs""".split()
+MODULES = (
+    "virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon", "ext4",
+    "crc32c_generic", "i2c-dev", "i2c-tiny-usb", "i2c-mux", "xhci-pci", "lm75", "jc42", "ltc4151", "ltc4245",
+    "ads7828", "zram", "null_blk", "dm-mod", "dm-flakey", "tun", "configfs",
 )
 INITRD_MODULES = ("virtio_mmio", "virtio_blk", "ext4")
 # guest file → where it goes and its mode

@@ -20,8 +20,9 @@ ARCHITECTURE = "arm64"
 PYTHON = "3.11"  # of that suite
 DEFAULT_MIRROR = "http://deb.debian.org"
 ENV_MIRROR = "HIL_HARNESS_DEBIAN_MIRROR"
+_NAMED_SUITES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid")
 _SUITES = frozenset(
-    "buster bullseye bookworm trixie forky duke sid oldoldstable oldstable stable testing unstable".split()
+    [*_NAMED_SUITES, "oldoldstable", "oldstable", "stable", "testing", "unstable"]
 )
 _SUFFIXES = ("-updates", "-security", "/updates", "-backports", "-proposed-updates")
 

@@ -1,4 +1,4 @@
-"""Supervised machines: found by name from any process of this user, ended by `stop_machine` or their lease."""
+"""Supervised machines: found by name from any process of this user, ended on request or by their lease."""
 
 from __future__ import annotations
 
