@@ -10,29 +10,21 @@ import importlib
 import importlib.util
 import os
 import resource
-import signal
 import sys
 import time
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from .args import Args
 from .faults import Fault, first_line, to_fault
+from .lifeline import end_with_parent
 from .model import Model
 from .wire import Decoder, Frame, WireFault, encode_header
 
 BUILT_IN = ("onnxruntime", "litert", "tflite_runtime", "command")
 OWN_ADAPTER = "env"  # the environment's own adapter.py
 EXIT_WIRE = 3
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Answer = Tuple[Dict[str, Any], bytes]
-
-
-def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, even by SIGKILL."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def import_adapter(name: str, env: str) -> Any:

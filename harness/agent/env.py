@@ -54,6 +54,22 @@ def install(store: Store, incoming: str, sha256: str) -> Tuple[str, bool]:
     return target, False
 
 
+def remove(store: Store, sha256: str) -> None:
+    """Remove an environment. Raises `not_found`."""
+    path = env_path(store, sha256)
+    doomed = store.path("envs", ".%s.%d" % (sha256, os.getpid()))
+    os.rename(path, doomed)  # gone at once, even if the power fails half-way through the files
+    shutil.rmtree(doomed)
+
+
+def remove_leftovers(store: Store) -> None:
+    """Remove what an interrupted install or removal left behind, unless its agent lives."""
+    for name in os.listdir(store.path("envs")):
+        owner = name.rpartition(".")[2]
+        if name.startswith(".") and not os.path.exists("/proc/" + owner):
+            shutil.rmtree(store.path("envs", name), ignore_errors=True)
+
+
 def _unpack(source: str, folder: str) -> None:
     """Unpack plain files and folders whose names stay inside; anything else is refused."""
     members, unpacked = 0, 0

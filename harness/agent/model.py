@@ -34,6 +34,7 @@ class Model:
         self._raw = bool(getattr(session, "raw", False))
         self._feeder: Optional[Feeder] = None
         self._called = False
+        self._batch_checked = False
 
     @classmethod
     def load(cls, adapter: Any, args: Args) -> Tuple["Model", Dict[str, Any]]:
@@ -56,8 +57,9 @@ class Model:
             "load_time_ns": getattr(session, "load_time_ns", elapsed),
             "signature": {"inputs": list(session.inputs), "outputs": list(session.outputs)},
         }
-        if hasattr(session, "measured_pid"):
-            answer["measured_pid"] = session.measured_pid
+        for extra in ("measured_pid", "runtime_version"):  # of a command
+            if hasattr(session, extra):
+                answer[extra] = getattr(session, extra)
         return model, answer
 
     def close(self) -> None:
@@ -78,6 +80,7 @@ class Model:
             raise Fault("unsupported", "this command makes its own inputs; samples can't be fed")
         columns, names, sha256 = open_npz(path) if path else open_arrays(entries, payload)
         self._feeder = Feeder(self._inputs, columns, names, indices, batch_size)
+        self._batch_checked = False
         return {"n_samples": self._feeder.n_samples, "sha256": sha256, "batch_size": batch_size}, b""
 
     def first(self, args: Args) -> Answer:
@@ -94,7 +97,9 @@ class Model:
         invoke = self._prepare(0)
         begin = time.monotonic_ns()
         self._refusable(invoke)
-        return {"first_inference_ns": time.monotonic_ns() - begin}, b""
+        first_inference_ns = time.monotonic_ns() - begin
+        self._check_batch()
+        return {"first_inference_ns": first_inference_ns}, b""
 
     def measure(self, args: Args) -> Answer:
         """Warm up and time; the samples come back whole."""
@@ -112,6 +117,9 @@ class Model:
             self._prepare(0)
             timed = external.measure(self._session, plan)
         else:
+            if not self._batch_checked and self._fed().batch_size > 1:
+                self._refusable(self._prepare(0))
+                self._check_batch()
             next_call, invoke = self._calls()
             timed = self._refusable(lambda: timing.measure(next_call, invoke, plan))
         count = len(timed.latency_ns)
@@ -147,6 +155,14 @@ class Model:
             if (done + feeder.batch_size) * per_sample > MAX_PAYLOAD_BYTES:
                 break
         return packed([stack.tensor() for stack in stacks.values()], {"start": start, "count": done})
+
+    def _check_batch(self) -> None:
+        """Raise `unsupported` if the outputs don't follow the batch: then a batch would measure nonsense."""
+        size = self._fed().batch_size
+        if size > 1:
+            for name, output in self._session.read_outputs().items():
+                Stack(name, size).add(to_raw(name, output), size)
+        self._batch_checked = True
 
     def _fed(self) -> Feeder:
         if self._feeder is None:

@@ -19,6 +19,7 @@ class Device:
 
     def __init__(self, home: str, location: str) -> None:
         self.store = Store(home)
+        env.remove_leftovers(self.store)
         self.probes = Probes()
         self.location = location
 
@@ -114,6 +115,13 @@ def env_status(device: Device, args: Args) -> Dict[str, Any]:
     return {"envs": env.installed(device.store)}
 
 
+def env_remove(device: Device, args: Args) -> Dict[str, Any]:
+    sha256 = args.sha256("sha256")
+    args.done()
+    env.remove(device.store, sha256)
+    return {}
+
+
 Op = Callable[[Device, Args], Dict[str, Any]]
 OPS: Dict[str, Op] = {
     op.__name__: op
@@ -131,5 +139,6 @@ OPS: Dict[str, Op] = {
         store_path,
         env_install,
         env_status,
+        env_remove,
     )
 }

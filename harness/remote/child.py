@@ -58,8 +58,8 @@ class MeasuredBlock:
     fills `summary`; one that times itself leaves `start_ns` empty. `warmup_flat` is None where nobody looked.
     """
 
-    latency_ns: npt.NDArray[np.int64]
-    start_ns: npt.NDArray[np.int64]
+    latency_ns: npt.NDArray[np.int64] = field(repr=False)
+    start_ns: npt.NDArray[np.int64] = field(repr=False)
     warmup_iterations: int
     warmup_flat: bool | None
     iterations_requested: int
@@ -122,6 +122,7 @@ class Child:
         """Load a model from a path on the device. Raises ModelRejected when the runtime refuses it."""
         args = {"model_path": model_path, "threads": threads, "options": dict(options or {})}
         reply = self.submit("load", args, timeout_s=timeout_s).wait().args
+        self.runtime_version = str(reply.get("runtime_version", self.runtime_version))
         signature = reply["signature"]
         return Loaded(
             int(reply["load_time_ns"]),

@@ -119,7 +119,7 @@ class AgentClient:
         timeout_s: float | None = None,
         on_event: OnEvent | None = None,
     ) -> Pending:
-        """Send a request without waiting. `on_event` is called in the reading thread."""
+        """Send a request without waiting. `on_event` is called by its `wait`."""
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         pending = Pending(op, limit_s, self._where, on_event)
         with self._lock:
@@ -218,7 +218,7 @@ class AgentClient:
             pending = list(self._pending.values())
             self._pending.clear()
         for request in pending:
-            request.fail(error)
+            request.put(error)
 
     def _route_frames(self) -> None:
         decoder = wire.Decoder()
@@ -233,13 +233,14 @@ class AgentClient:
                 decoder.finish()
                 return
             for frame in decoder.feed(data):
-                with self._lock:
-                    request = self._pending.get(frame.id)
                 if frame.type == "request":
                     raise wire.WireFault("the agent sent a request")
-                if request is not None and request.receive(frame):
-                    with self._lock:
+                with self._lock:
+                    request = self._pending.get(frame.id)
+                    if frame.type != "event":
                         self._pending.pop(frame.id, None)
+                if request is not None:
+                    request.put(frame)
 
     def _ended_error(self) -> HarnessError:
         limit_s = time.monotonic() + 2.0

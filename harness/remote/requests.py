@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,37 +32,34 @@ class Pending:
         self._timeout_s = timeout_s
         self._due_s = time.monotonic() + timeout_s
         self._on_event = on_event
-        self._done = threading.Event()
-        self._events: list[Mapping[str, Any]] = []
-        self._frame: wire.Frame | None = None
-        self._error: HarnessError | None = None
+        self._arrived: queue.SimpleQueue[wire.Frame | HarnessError] = queue.SimpleQueue()
 
-    def receive(self, frame: wire.Frame) -> bool:
-        """Take a frame from the reader; return whether it was the last one."""
-        if frame.type == "event":
-            if self._on_event:
-                self._on_event(frame.args)
-            return False
-        self._frame = frame
-        self._done.set()
-        return True
-
-    def fail(self, error: HarnessError) -> None:
-        self._error = error
-        self._done.set()
+    def put(self, arrived: wire.Frame | HarnessError) -> None:
+        """Take a frame, or the reason why none will come, from the reading thread."""
+        self._arrived.put(arrived)
 
     def wait(self) -> Reply:
-        """Return the reply. Raises what failures.py makes of an error frame, or why there is none."""
-        if not self._done.wait(max(0.0, self._due_s - time.monotonic())):
-            raise DeadlineExceeded(
-                f"no answer to `{self.op}` for {self._timeout_s:.1f} s (timeout_s = {self._timeout_s:.1f}).",
-                where=self._where,
-                next_step="Check the load on the device, or raise the unit's timeout_s.",
-            )
-        if self._error is not None:
-            raise self._error
-        frame = self._frame
-        assert frame is not None  # set before `_done`
-        if frame.type == "error":
-            raise to_error(frame.args, self.op, self._where)
-        return Reply(frame.args, bytes(frame.payload))
+        """Return the reply; call it once. Raises what failures.py makes of an error, or why there is none.
+
+        `on_event` is called from here.
+        """
+        while True:
+            try:
+                arrived = self._arrived.get(timeout=max(0.0, self._due_s - time.monotonic()))
+            except queue.Empty:
+                raise self._too_late() from None
+            if isinstance(arrived, HarnessError):
+                raise arrived
+            if arrived.type == "error":
+                raise to_error(arrived.args, self.op, self._where)
+            if arrived.type == "result":
+                return Reply(arrived.args, bytes(arrived.payload))
+            if self._on_event:
+                self._on_event(arrived.args)
+
+    def _too_late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"no answer to `{self.op}` for {self._timeout_s:.1f} s (timeout_s = {self._timeout_s:.1f}).",
+            where=self._where,
+            next_step="Check the load on the device, or raise the unit's timeout_s.",
+        )
