@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from harness.errors import DataError, StoredRunError, nearest
-from harness.model import Measurement
 
 T = TypeVar("T")
+_NOT_FINITE = ("nan", "inf", "-inf")
 _REMEDY = "Restore the file or measure again."
 _NEWER = "It may come from a newer harness: update, or measure again."
 
@@ -30,8 +30,7 @@ _NEWER = "It may come from a newer harness: update, or measure again."
 def to_plain(value: Any, *, where: str = "record") -> Any:
     """Return `value` as JSON's own types. Raises DataError for a type that has no plain form.
 
-    A float that is not finite has no JSON form: in a Measurement it becomes None with a reason, elsewhere
-    the text `nan`, `inf` or `-inf`.
+    A float that is not finite has no JSON form: it becomes the text `nan`, `inf` or `-inf`.
     """
     if value is None or (isinstance(value, bool | str) and not isinstance(value, Enum)):
         return value
@@ -51,8 +50,6 @@ def to_plain(value: Any, *, where: str = "record") -> Any:
 
 
 def _container_to_plain(value: Any, where: str) -> Any:
-    if isinstance(value, Measurement):
-        value = _finite(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             f.name: to_plain(getattr(value, f.name), where=f"{where}.{f.name}")
@@ -71,18 +68,6 @@ def _container_to_plain(value: Any, where: str) -> Any:
         where=where,
         next_step="Store numbers, text, lists, mappings or None.",
     )
-
-
-def _finite(measurement: Measurement) -> Measurement:
-    """Return the measurement with numbers that are not finite replaced by None and a reason."""
-    reasons = list(measurement.reasons)
-    changes: dict[str, Any] = {}
-    for name in ("value", "low", "high", "limit"):
-        number = getattr(measurement, name)
-        if number is not None and not math.isfinite(number):
-            changes[name] = None
-            reasons.append(f"{name} was {float(number)}, not a finite number")
-    return dataclasses.replace(measurement, **changes, reasons=tuple(reasons)) if changes else measurement
 
 
 def dump_json(value: Any) -> bytes:
@@ -163,7 +148,7 @@ def _decode_scalar(hint: Any, plain: Any, where: str) -> Any:
         except ValueError:
             allowed = ", ".join(str(item.value) for item in hint)
             raise StoredRunError(f"{plain!r} is none of {allowed}", where=where, next_step=_NEWER) from None
-    if hint is float and isinstance(plain, int) and not isinstance(plain, bool):
+    if hint is float and (plain in _NOT_FINITE or (isinstance(plain, int) and not isinstance(plain, bool))):
         return float(plain)
     if not isinstance(plain, hint) or (hint is not bool and isinstance(plain, bool)):
         raise _mismatch(where, hint.__name__, plain)

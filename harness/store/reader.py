@@ -1,7 +1,7 @@
 """Sessions and runs read back from their folders, with every doubt stated.
 
-A run that can't be read is never dropped: `read_session` puts an INVALID run in its place and the error
-among the problems, so that gate and report see both.
+A run that can't be trusted is never dropped: `read_session` puts the error among the problems, and, where
+its run.json still tells which run it was, an INVALID run without numbers in its place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoredRunError
-from harness.model import DeviceFacts, Outcome, Run, SessionRecord
+from harness.model import Outcome, Run, SessionRecord
 from harness.store import codec, series
 from harness.store.atomic import TEMPORARY_PREFIX, sha256_hex
 from harness.store.layout import LOG_FILE, RUN_FILE, RUNS_FOLDER, SERIES_FILE, SESSION_FILE
@@ -26,8 +26,8 @@ _REMEDY = "Restore the file or measure again."
 class StoredSession:
     """A session as it was read. `runs` are in the order of their start, every attempt.
 
-    `problems` holds one error per file that can't be trusted; each such run is in `runs` too, with outcome
-    INVALID and no numbers.
+    `problems` holds one error per run that can't be trusted: any makes the session INVALID at best. Where
+    run.json still tells which run it was, the run is in `runs` too, with outcome INVALID and no numbers.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ def read_session(folder: Path) -> StoredSession:
             runs.append(_read_run(runs_folder / name, _expected_sha(expected, name)))
         except StoredRunError as error:
             problems.append(error)
-            runs.append(_unreadable(runs_folder / name, record, error))
+            runs.extend(_untrusted(runs_folder / name, error))
     runs.sort(key=lambda run: (run.started_at, run.run_id))
     return StoredSession(folder, record, tuple(runs), tuple(problems))
 
@@ -149,32 +149,15 @@ def _read_file(path: Path) -> bytes:
         ) from error
 
 
-def _unreadable(folder: Path, record: SessionRecord, error: StoredRunError) -> Run:
-    """Return an INVALID run that stands for one that can't be trusted, keeping what run.json still tells."""
+def _untrusted(folder: Path, error: StoredRunError) -> tuple[Run, ...]:
+    """Return an INVALID run in place of one that can't be trusted, if run.json tells which it was."""
     try:
         run, _ = _decode_run(_read_file(folder / RUN_FILE), str(folder / RUN_FILE))
     except StoredRunError:
-        run = None
-    if run is not None and run.run_id == folder.name:
-        return dataclasses.replace(
-            run, outcome=Outcome.INVALID, reason=str(error), measurements=(), series=(), log="", error=None
-        )
-    unknown = DeviceFacts(name="unknown", type="unknown", kind="unknown", serial=None, platform="unknown")
-    return Run(
-        run_id=folder.name,
-        session_id=record.session_id,
-        attempt=1,
-        suite="unknown",
-        test=f"{RUNS_FOLDER}/{folder.name}",
-        model="unknown",
-        artifact_sha256="",
-        runtime="unknown",
-        runtime_version=None,
-        device=record.devices[0] if len(record.devices) == 1 else unknown,
-        threads=0,
-        settings={},
-        started_at=record.started_at,
-        duration_s=0.0,
-        outcome=Outcome.INVALID,
-        reason=str(error),
+        return ()
+    if run.run_id != folder.name:
+        return ()
+    invalid = dataclasses.replace(
+        run, outcome=Outcome.INVALID, reason=str(error), measurements=(), series=(), log="", error=None
     )
+    return (invalid,)

@@ -1,0 +1,134 @@
+"""A stored session → everything the report says, judged and typed. No formatting, no I/O.
+
+The session's verdict here covers what the store holds. A test of the user's own that failed without a run
+is pytest's to report: its exit code can be worse than this one, never better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness import errors, gate
+from harness.budget_lines import budget_lines
+from harness.errors import ConfigError
+from harness.judging import SEVERITY
+from harness.model import DeviceFacts, Fidelity, Outcome, Plan, Release, Result, Run, SessionRecord, Verdict
+from harness.plan import plan_from_mapping
+from harness.store import StoredSession
+
+_USAGE_EXITS = {Outcome.INTERRUPTED: 2, Outcome.USAGE_ERROR: errors.EXIT_USAGE}
+_SHOWN_FIRST = ("deploy", "accuracy", "latency", "memory")
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """One session as the report shows it. `results` are in the order of suites, models and runs."""
+
+    record: SessionRecord
+    devices: tuple[DeviceFacts, ...]
+    runs: tuple[Run, ...]
+    results: tuple[Result, ...]
+    plan: Plan
+    verdict: Verdict
+    exit_code: int
+    reasons: tuple[str, ...]
+    release: Release
+    problems: tuple[str, ...]
+    unbudgeted: tuple[str, ...]
+    budgets_toml: str
+
+    @property
+    def runs_by_id(self) -> Mapping[str, Run]:
+        return {run.run_id: run for run in self.runs}
+
+    @property
+    def has_virtual(self) -> bool:
+        """Whether any number stands on an emulated board's clock."""
+        return any(result.fidelity is Fidelity.VIRTUAL for result in self.results)
+
+
+def build_report(session: StoredSession) -> ReportData:
+    """Return what the report says about `session`. A plan that can't be read is among its problems."""
+    record = session.record
+    plan, problems = _plan(record)
+    problems = (*(str(error) for error in session.problems), *problems)
+    results = _ordered(result for run in session.runs for result in gate.results_of(run, plan.budgets))
+    interrupted = record.interrupted or record.finished_at is None
+    verdict = gate.session_verdict(results, interrupted=interrupted)
+    release = gate.release_verdict(results, session.runs, plan)
+    if interrupted:
+        ended = "was interrupted" if record.interrupted else "never finished: its process was killed"
+        problems = (*problems, f"session {record.session_id} {ended}; what it didn't come to is unknown")
+    if problems:
+        verdict = gate.worst((verdict, Verdict.INVALID))
+        release = gate.with_problems(release, problems)
+    unbudgeted, suggestion = _suggested_budgets(results, plan)
+    return ReportData(
+        record=record,
+        devices=_devices(record, session.runs),
+        runs=session.runs,
+        results=results,
+        plan=plan,
+        verdict=verdict,
+        exit_code=_exit_code(verdict, record, session.runs),
+        reasons=_reasons(results),
+        release=release,
+        problems=problems,
+        unbudgeted=unbudgeted,
+        budgets_toml=suggestion,
+    )
+
+
+def _plan(record: SessionRecord) -> tuple[Plan, tuple[str, ...]]:
+    if not record.plan:
+        return Plan(path=None), ()
+    try:
+        return plan_from_mapping(record.plan, record.plan_path or "plan"), ()
+    except ConfigError as error:
+        return Plan(path=None), (f"the session's plan can't be used: {error}",)
+
+
+def _ordered(results: Iterable[Result]) -> tuple[Result, ...]:
+    """Return results grouped by device, model and suite, each in the order it was measured."""
+
+    def rank(suite: str) -> tuple[int, str]:
+        known = suite in _SHOWN_FIRST
+        return (_SHOWN_FIRST.index(suite) if known else len(_SHOWN_FIRST), suite)
+
+    return tuple(sorted(results, key=lambda r: (r.device_name, r.model, rank(r.suite))))
+
+
+def _devices(record: SessionRecord, runs: Iterable[Run]) -> tuple[DeviceFacts, ...]:
+    """Return every device of the session, each once, the record's first."""
+    found: dict[str, DeviceFacts] = {}
+    for device in (*record.devices, *(run.device for run in runs)):
+        found.setdefault(device.name, device)
+    return tuple(found.values())
+
+
+def _exit_code(verdict: Verdict, record: SessionRecord, runs: Iterable[Run]) -> int:
+    """Return the session's exit code: pytest's 2 and 4 come before the verdict's."""
+    if record.interrupted:
+        return _USAGE_EXITS[Outcome.INTERRUPTED]
+    if any(run.outcome is Outcome.USAGE_ERROR for run in runs):
+        return _USAGE_EXITS[Outcome.USAGE_ERROR]
+    return gate.exit_code(verdict)
+
+
+def _reasons(results: Sequence[Result]) -> tuple[str, ...]:
+    """Return why the session's verdict is no PASS: each result's reasons, worst verdict first."""
+    bad = [r for r in results if r.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED)]
+    bad.sort(key=lambda r: SEVERITY.index(r.verdict))
+    lines = [
+        f"{r.verdict.value}: {r.model} on {r.device_name}, {r.suite}: {'; '.join(r.reasons)}" for r in bad
+    ]
+    return tuple(dict.fromkeys(lines))
+
+
+def _suggested_budgets(results: Sequence[Result], plan: Plan) -> tuple[tuple[str, ...], str]:
+    """Return the models without budgets, and the TOML that would set them at what was measured plus 10%."""
+    budgeted = {(b.model, b.device_type) for b in plan.budgets}
+    mine = [r for r in results if (r.model.partition("@")[0], r.device_type) not in budgeted]
+    blocks = [budget_lines(mine, device_type) for device_type in sorted({r.device_type for r in mine})]
+    return tuple(sorted({r.model for r in mine})), "\n".join(block for block in blocks if block)
