@@ -15,10 +15,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from harness import cache
 from harness.connect import files
 from harness.connect.base import Completed, Progress
 from harness.connect.streams import (
     CHUNK_BYTES,
+    LAST_WORDS_S,
     STDERR_TAIL_BYTES,
     TERM_GRACE_S,
     Deadline,
@@ -31,20 +33,9 @@ from harness.connect.streams import (
 from harness.errors import DeadlineExceeded, DeviceError
 from harness.model import Device
 
-CACHE_VARIABLE = "HIL_HARNESS_CACHE"
 _POLL_SLICE_MS = 100  # how soon a blocked read or write notices that its process was closed
 # A shell reports a command it can't execute on stderr, with 126 or 127 (POSIX, Shell Command Language 2.8.2).
 _CANNOT_EXECUTE = 'printf "%s: %s\\n" "$1" "$2" >&2; exit "$3"'
-
-
-def cache_root() -> Path:
-    """Return the harness's cache folder on this host (not created). HIL_HARNESS_CACHE overrides it."""
-    override = os.environ.get(CACHE_VARIABLE)
-    if override:
-        return Path(override).absolute()
-    import platformdirs
-
-    return platformdirs.user_cache_path("hil-harness")
 
 
 class LocalProcess:
@@ -181,6 +172,9 @@ class LocalProcess:
             os.close(self._stderr_fd)
 
     def _stdin_closed(self) -> StdinClosed:
+        """Return the error, with the exit code and last words of a process that ends at this moment."""
+        for thread in () if self._closing else self._threads:
+            thread.join(LAST_WORDS_S)
         state = "was closed" if self._closing else f"reads no more input (exit code {self._returncode})"
         stderr = self.read_stderr().strip()[-400:] or "(empty)"
         return StdinClosed(f"`{describe_argv(self._argv)}` {state}; stderr: {stderr}", where=self._where)
@@ -320,7 +314,7 @@ class LocalConnection:
 
     def home(self) -> str:
         configured = self._device.home
-        path = Path(configured).expanduser() if configured else cache_root() / "local-device"
+        path = Path(configured).expanduser() if configured else cache.root() / "local-device"
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

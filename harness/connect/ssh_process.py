@@ -13,6 +13,7 @@ import paramiko
 from harness.connect.ssh_open import Link
 from harness.connect.streams import (
     CHUNK_BYTES,
+    LAST_WORDS_S,
     STDERR_TAIL_BYTES,
     TERM_GRACE_S,
     Deadline,
@@ -44,10 +45,11 @@ _SUPERVISE = (
     "printf '%s %s\\n' \"$1\" \"$$\"; shift; trap : TERM INT HUP; "
     '( exec "$@" ); r=$?; trap "" TERM; kill -TERM 0 2>/dev/null; exit $r'
 )
+# `kill -TERM -- -1` is what POSIX has, but dash's own kill knows no `--` behind a signal's name.
 _END_GROUP = (
-    'kill -TERM -- "-$1" 2>/dev/null || exit 0; i=0; '
-    'while [ $i -lt 20 ] && kill -0 -- "-$1" 2>/dev/null; do sleep 0.1; i=$((i+1)); done; '
-    'kill -KILL -- "-$1" 2>/dev/null; exit 0'
+    'kill -TERM "-$1" 2>/dev/null || exit 0; i=0; '
+    'while [ $i -lt 20 ] && kill -0 "-$1" 2>/dev/null; do sleep 0.1; i=$((i+1)); done; '
+    'kill -KILL "-$1" 2>/dev/null; exit 0'
 )
 
 
@@ -212,19 +214,18 @@ class SshProcess:
         channel = open_channel(self._link, self._where)
         try:
             channel.exec_command(shlex.join(["sh", "-c", _END_GROUP, "sh", str(self._group)]))
-            ended = channel.status_event.wait(TERM_GRACE_S + _START_TIMEOUT_S)
-            if not ended or channel.exit_status != 0:
-                if self._link.lost() is not None:
-                    return  # nothing more can be done from here
-                raise DeviceError(
-                    f"can't end process group {self._group} (`{describe_argv(self._argv)}`).",
-                    where=self._where,
-                )
+            channel.status_event.wait(TERM_GRACE_S + _START_TIMEOUT_S)
+            self._channel.status_event.wait(TERM_GRACE_S)
         except (paramiko.SSHException, EOFError) as error:
             raise connection_lost(self._link, self._where, error) from error
         finally:
             channel.close()
-        self._channel.status_event.wait(TERM_GRACE_S)
+        if not self._channel.exit_status_ready() and self._link.lost() is None:
+            raise DeviceError(
+                f"process group {self._group} (`{describe_argv(self._argv)}`) did not end.",
+                where=self._where,
+                next_step=f"End it on the device: kill -KILL -{self._group}",
+            )
 
     def _read_group(self) -> int:
         """Return the remote process group, from the line that the supervising shell writes first.
@@ -277,6 +278,10 @@ class SshProcess:
             self._link.transport.join(_SLICE_S)
 
     def _stdin_closed(self) -> StdinClosed:
+        """Return the error, with the exit code and last words of a process that ends at this moment."""
+        if not self._closing:
+            self._channel.status_event.wait(LAST_WORDS_S)
+            self._drain.join(LAST_WORDS_S)
         state = "was closed" if self._closing else f"reads no more input (exit code {self.poll()})"
         stderr = self.read_stderr().strip()[-400:] or "(empty)"
         return StdinClosed(f"`{describe_argv(self._argv)}` {state}; stderr: {stderr}", where=self._where)

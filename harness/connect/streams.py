@@ -14,6 +14,8 @@ STDERR_TAIL_BYTES = 64 * 1024
 CHUNK_BYTES = 64 * 1024
 TERM_GRACE_S = 2.0
 """How long a process group has between TERM and KILL."""
+LAST_WORDS_S = 0.5
+"""How long an error waits for the exit code and stderr that explain it."""
 
 
 class Deadline:

@@ -1,0 +1,57 @@
+"""What a contract test holds: one connection of some kind, and ways to look behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from harness.connect.base import Connection
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A way to one device of `kind`. `open` makes further connections to it, also as its root user."""
+
+    kind: str
+    connection: Connection
+    open: Callable[..., Connection]
+
+    def is_alive(self, pid: int) -> bool:
+        """Return whether a process runs on the device; one that nobody has reaped yet doesn't."""
+        stat = self.connection.run(["cat", f"/proc/{pid}/stat"], timeout_s=30, check=False)
+        return stat.returncode == 0 and stat.stdout.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+    def ends(self, pid: int, within_s: float = 15.0) -> bool:
+        """Return whether the process is gone, waiting for it up to `within_s`."""
+        return eventually(lambda: not self.is_alive(pid), within_s)
+
+    @contextlib.contextmanager
+    def interrupted_once(self, path: str) -> Iterator[None]:
+        """Send this process what Ctrl-C sends, as soon as the device's file `path` holds something."""
+
+        def wait_and_interrupt() -> None:
+            def there() -> bool:
+                return self.connection.run(["test", "-s", path], timeout_s=30, check=False).returncode == 0
+
+            eventually(there, 30.0)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=wait_and_interrupt, daemon=True)
+        thread.start()
+        yield
+        thread.join(30.0)
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 15.0) -> bool:
+    """Return whether `condition` comes true in time."""
+    end = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
