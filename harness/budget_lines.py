@@ -112,9 +112,7 @@ def _worsened(result: Result, number: float) -> float:
 
 def _quantity(number: float, unit: str, *, up: bool) -> str:
     """Return `number` with three or four digits, never rounded to the stricter side, as TOML."""
-    scale, name = next(
-        ((s, n) for s, n in _WRITTEN_UNITS[unit] if number >= s), _WRITTEN_UNITS[unit][-1]
-    )
+    scale, name = next(((s, n) for s, n in _WRITTEN_UNITS[unit] if number >= s), _WRITTEN_UNITS[unit][-1])
     scaled = number / scale
     if scaled == 0:
         return _quoted(f"0 {name}") if name else "0"

@@ -193,9 +193,7 @@ def _parse_metric(
         yield budget
 
 
-def _parse_budget(
-    section: Section, metric: Metric, model: str, device_type: str, file: str
-) -> Budget | None:
+def _parse_budget(section: Section, metric: Metric, model: str, device_type: str, file: str) -> Budget | None:
     limit = section.quantity("limit", metric.unit, required=True, at_least=0)
     if limit is not None and metric.unit == "ratio" and limit > 1:
         section.problem("limit", f'expected a ratio from 0 to 1, or a percentage as "97 %", got {limit:g}')

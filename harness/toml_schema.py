@@ -128,7 +128,7 @@ class Section:
             self.problem(key, error.what)
             return None
         if at_least is not None and number < at_least:
-            self.problem(key, f"expected {at_least:g} or more, got {self.data[key]!r}")
+            self.problem(key, f"expected {at_least:.10g} or more, got {self.data[key]!r}")
             return None
         return number
 

@@ -1,0 +1,201 @@
+"""One number against its limit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.judging import SEVERITY, judge, worst
+from harness.model import Budget, Fidelity, Measurement, Verdict
+
+MS = 1_000_000
+
+
+def latency(value, low, high, **more):
+    return Measurement("latency_p99_ns", value, low, high, 640, Fidelity.VIRTUAL, **more)
+
+
+def budget(limit, rule="confidence", fidelity=Fidelity.VIRTUAL, metric="latency_p99_ns"):
+    return Budget("m", "rpi4", metric, limit, fidelity, rule, where="budgets.rpi4.m in release.toml")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (8, 9, Verdict.PASS),
+        (8, 10, Verdict.PASS),  # at the limit is within it
+        (9, 11, Verdict.INCONCLUSIVE),
+        (10, 11, Verdict.INCONCLUSIVE),
+        (10.1, 11, Verdict.FAIL),
+        (8, None, Verdict.INCONCLUSIVE),
+        (10.1, None, Verdict.FAIL),
+        (None, 9, Verdict.PASS),
+        (None, 11, Verdict.INCONCLUSIVE),
+        (None, None, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_confidence_where_lower_is_better(low, high, verdict):
+    m = latency(10.0, low, high)
+    assert judge(m, budget(10), "lower").verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.96, 0.99, Verdict.PASS),
+        (0.94, 0.99, Verdict.INCONCLUSIVE),
+        (0.90, 0.94, Verdict.FAIL),
+        (None, 0.99, Verdict.INCONCLUSIVE),
+        (None, 0.94, Verdict.FAIL),
+    ],
+)
+def test_confidence_where_higher_is_better(low, high, verdict):
+    m = Measurement("accuracy", 0.95, low, high, 300, Fidelity.MEASURED)
+    b = budget(0.95, fidelity=Fidelity.MEASURED, metric="accuracy")
+    assert judge(m, b, "higher").verdict is verdict
+
+
+def test_point_looks_at_the_value_alone():
+    m = latency(9, 1, 99)
+    assert judge(m, budget(9, "point"), "lower").verdict is Verdict.PASS
+    assert judge(m, budget(8.9, "point"), "lower").verdict is Verdict.FAIL
+    assert judge(m, budget(9.1, "point"), "higher").verdict is Verdict.FAIL
+
+
+def test_a_missing_bound_says_how_many_samples_would_do():
+    m = latency(8 * MS, 7 * MS, None, reasons=("64 samples can't bound the p99 at 90%; 299 can",))
+    judgement = judge(m, budget(9 * MS), "lower")
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "no upper bound (n = 640)" in judgement.reasons[0]
+    assert "299 can" in judgement.reasons[1]
+
+
+def test_without_a_limit_nothing_is_judged():
+    assert judge(latency(1, 1, 1), None, "lower").verdict is Verdict.NOT_JUDGED
+
+
+@pytest.mark.parametrize("limit", [None, budget(9)])
+def test_a_missing_value_is_invalid_and_keeps_its_reason(limit):
+    m = latency(None, None, None, reasons=("the sensor is gone",))
+    judgement = judge(m, limit, "lower")
+    assert (judgement.verdict, judgement.reasons) == (Verdict.INVALID, ("the sensor is gone",))
+    assert judge(latency(math.nan, None, None), limit, "lower").verdict is Verdict.INVALID
+
+
+def test_an_interval_that_is_none_is_invalid():
+    assert judge(latency(5, 6, 4), budget(9), "lower").verdict is Verdict.INVALID
+    assert judge(latency(5, math.nan, 6), budget(9), "lower").verdict is Verdict.INVALID
+
+
+@pytest.mark.parametrize("named", list(Fidelity))
+@pytest.mark.parametrize("measured", list(Fidelity))
+def test_numbers_of_unlike_fidelity_never_compare(named, measured):
+    judgement = judge(replace(latency(1, 1, 1), fidelity=measured), budget(9, fidelity=named), "lower")
+    if named is measured:
+        assert judgement.verdict is Verdict.PASS
+    else:
+        assert judgement.verdict is Verdict.INVALID
+        expected = f"not comparable: the budget is for {named} numbers, this one is {measured}"
+        assert expected in judgement.reasons[0]
+
+
+def test_a_tolerance_of_its_own_needs_no_budget():
+    m = Measurement("output_max_abs_error", 2e-5, None, None, 1, Fidelity.MEASURED, limit=1e-5)
+    judgement = judge(m, None, "lower")
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reasons == ("output_max_abs_error of 2.00e-05 is above its tolerance of 1.00e-05",)
+    assert judge(replace(m, value=1e-5), None, "lower").verdict is Verdict.PASS
+    assert judge(replace(m, value=math.inf), None, "lower").verdict is Verdict.FAIL
+
+
+def test_of_tolerance_and_budget_the_worse_counts():
+    m = Measurement("output_max_abs_error", 2e-5, 2e-5, 2e-5, 1, Fidelity.MEASURED, limit=1e-5)
+    lax = budget(1e-3, fidelity=Fidelity.MEASURED, metric="output_max_abs_error")
+    assert judge(m, lax, "lower").verdict is Verdict.FAIL
+    assert judge(replace(m, limit=1.0), replace(lax, limit=1e-6), "lower").verdict is Verdict.FAIL
+    assert judge(replace(m, limit=1.0), lax, "lower").verdict is Verdict.PASS
+
+
+def test_the_message_says_value_limit_and_place():
+    m = latency(48.02 * MS, 48.01 * MS, 48.03 * MS)
+    (reason,) = judge(m, budget(48 * MS), "lower").reasons
+    assert reason == (
+        "latency_p99_ns: even its lower bound, 48.01 ms, is above its budget of 48.00 ms "
+        "(budgets.rpi4.m in release.toml)"
+    )
+
+
+@pytest.mark.parametrize("bad", ["", "up", "LOWER"])
+def test_an_unknown_direction_or_rule_is_our_own_mistake(bad):
+    with pytest.raises(ValueError, match="direction"):
+        judge(latency(1, 1, 1), budget(9), bad)
+    with pytest.raises(ValueError, match="rule"):
+        judge(latency(1, 1, 1), budget(9, rule=bad), "lower")
+
+
+def test_the_worst_verdict():
+    assert worst([]) is Verdict.NOT_JUDGED
+    assert worst([Verdict.PASS, Verdict.NOT_JUDGED]) is Verdict.PASS
+    assert worst(Verdict) is Verdict.FAIL
+    assert set(SEVERITY) == set(Verdict)
+
+
+# --- what holds for any number
+
+positive = st.floats(0, 1e12)
+bounds = st.one_of(st.none(), st.floats(0, 1e12))
+
+
+@st.composite
+def measurements(draw):
+    value = draw(positive)
+    low = draw(st.one_of(st.none(), st.floats(0, value)))
+    high = draw(st.one_of(st.none(), st.floats(value, 2e12)))
+    return latency(value, low, high, limit=draw(bounds))
+
+
+@given(
+    measurements(), positive, st.sampled_from(["point", "confidence"]), st.one_of(positive, st.just(math.inf))
+)
+def test_a_slower_run_never_improves_its_verdict(m, limit, rule, slowdown):
+    slower = replace(
+        m,
+        value=m.value + slowdown,
+        low=None if m.low is None else m.low + slowdown,
+        high=None if m.high is None else m.high + slowdown,
+    )
+    before = judge(m, budget(limit, rule), "lower").verdict
+    after = judge(slower, budget(limit, rule), "lower").verdict
+    assert SEVERITY.index(after) <= SEVERITY.index(before)
+
+
+@given(measurements(), positive, st.floats(1, 10), st.sampled_from(["point", "confidence"]))
+def test_a_stricter_budget_never_improves_a_verdict(m, limit, factor, rule):
+    lax = judge(m, budget(limit * factor, rule), "lower").verdict
+    strict = judge(m, budget(limit, rule), "lower").verdict
+    assert SEVERITY.index(strict) <= SEVERITY.index(lax)
+
+
+@given(measurements(), positive, st.sampled_from(["point", "confidence"]))
+def test_both_directions_mirror_each_other(m, limit, rule):
+    m = replace(m, limit=None)
+    mirrored = replace(
+        m,
+        value=-m.value,
+        low=None if m.high is None else -m.high,
+        high=None if m.low is None else -m.low,
+    )
+    assert (
+        judge(m, budget(limit, rule), "lower").verdict
+        is judge(mirrored, budget(-limit, rule), "higher").verdict
+    )
+
+
+@given(measurements(), positive)
+def test_only_a_pass_is_silent(m, limit):
+    judgement = judge(m, budget(limit), "lower")
+    assert (judgement.reasons == ()) == (judgement.verdict is Verdict.PASS)
