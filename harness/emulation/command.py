@@ -52,14 +52,17 @@ def clock_arguments(profile: Profile) -> list[str]:
     return ["-accel", "tcg,thread=multi"]
 
 
-def kernel_line(profile: Profile) -> str:
-    """Return the kernel's command line. A panic restarts the board after a second."""
-    words = "console=ttyAMA0 quiet loglevel=3 random.trust_cpu=on rw panic=1"
+def kernel_line(profile: Profile, serial: str) -> str:
+    """Return the kernel's command line. A panic restarts the board after a second.
+
+    A restored machine has the line it was saved with; this one, with its `serial`, holds from its next boot.
+    """
+    words = f"console=ttyAMA0 quiet loglevel=3 random.trust_cpu=on rw panic=1 hil.serial={serial}"
     return f"{words} nokaslr hil.spin=1" if profile is Profile.TIMING else words
 
 
 def machine_arguments(
-    board: QemuBoard, profile: Profile, *, kernel: Path, initrd: Path, device_tree: Path
+    board: QemuBoard, profile: Profile, *, kernel: Path, initrd: Path, device_tree: Path, serial: str
 ) -> list[str]:
     """Return the whole command. Files of the running machine are named relative to its folder.
 
@@ -72,7 +75,7 @@ def machine_arguments(
         *clock_arguments(profile),
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-kernel", str(kernel), "-initrd", str(initrd), "-dtb", str(device_tree)),
-        *("-append", kernel_line(profile)),
+        *("-append", kernel_line(profile, serial)),
         # cache=unsafe still hands over each flush to the host's kernel; it only spares the host's disk.
         # So what the guest has flushed survives a killed QEMU, as it would a power cut.
         *("-drive", "if=none,id=disk0,file=disk.qcow2,format=qcow2,cache=unsafe,discard=unmap"),
@@ -106,9 +109,8 @@ def qemu_version() -> str:
 
 def machine_hash(board: QemuBoard, profile: Profile) -> str:
     """Return a name for all that a saved state depends on beside its image."""
-    arguments = machine_arguments(
-        board, profile, kernel=Path("k"), initrd=Path("i"), device_tree=Path("d")
-    )
+    files = {"kernel": Path("k"), "initrd": Path("i"), "device_tree": Path("d")}
+    arguments = machine_arguments(board, profile, **files, serial=NO_SERIAL)
     text = json.dumps([FORMAT, qemu_version(), arguments, board.board_model])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -128,9 +128,10 @@ def _launch(
             "image": image.recipe_hash,
             "board": asdict(board),
         }
-        write_spec(folder, image, board, profile, snapshot / "state" if snapshot else None)
         keeper.write_json(str(folder / "lease.json"), {"expires_at_s": time.time() + lifetime_s})
-        machine = Machine(folder, image, board, info, _start_keeper(folder, fds))
+        machine = Machine(folder, image, board, info)
+        write_spec(machine, snapshot / "state" if snapshot else None)
+        machine.adopt(_start_keeper(folder, fds))
         wait_ready(machine, RESTORE_TIMEOUT_S if snapshot else COLD_BOOT_TIMEOUT_S, cold=snapshot is None)
         info["ssh_port"] = machine.ssh_port
         keeper.write_json(str(folder / "info.json"), info)
@@ -138,7 +139,7 @@ def _launch(
             _hand_over(machine)
         return machine
     except BaseException:
-        if machine is not None:
+        if machine is not None and machine.owned:
             machine.close()
         else:
             runs.discard(folder)
@@ -148,17 +149,19 @@ def _launch(
             os.close(fd)
 
 
-def write_spec(folder: Path, image: Image, board: QemuBoard, profile: Profile, state: Path | None) -> None:
+def write_spec(machine: Machine, state: Path | None) -> None:
     """Write what the keeper shall start: cold, or from `state`."""
+    image = machine.image
     argv = command.machine_arguments(
-        board,
-        profile,
+        machine.board,
+        machine.profile,
         kernel=image.kernel_path,
         initrd=image.initrd_path,
-        device_tree=device_tree(image, board, profile),
+        device_tree=device_tree(image, machine.board, machine.profile),
+        serial=machine.serial,
     )
     spec = {"argv": argv, "incoming": str(state) if state else None}
-    keeper.write_json(str(folder / "spec.json"), spec)
+    keeper.write_json(str(machine.folder / "spec.json"), spec)
 
 
 def _start_keeper(folder: Path, inherited_fds: list[int]) -> int:
@@ -259,7 +262,7 @@ def power_on(machine: Machine) -> None:
     """
     if machine.status().get("exit_code") is None:
         raise ConfigError("it is running; cut its power first", where=machine.name)
-    write_spec(machine.folder, machine.image, machine.board, machine.profile, None)
+    write_spec(machine, None)
     for name in ("qmp.sock", "console.sock", "console.log"):
         (machine.folder / name).unlink(missing_ok=True)
     try:

@@ -33,7 +33,6 @@ class Machine:
         image: Image,
         board: QemuBoard,
         info: dict[str, Any],
-        pipe_fd: int | None,
     ) -> None:
         self.folder = folder
         self.image = image
@@ -43,7 +42,7 @@ class Machine:
         self.profile = Profile(info["profile"])
         self.parent_snapshot: str | None = info["parent_snapshot"]  # its folder
         self.ssh_port: int = info.get("ssh_port", 0)  # on 127.0.0.1
-        self._pipe_fd = pipe_fd  # while it is open, the keeper keeps an ephemeral machine running
+        self._pipe_fd: int | None = None  # while it is open, the keeper keeps an ephemeral machine running
         self.qmp = Qmp(folder / "qmp.sock", self.name)
 
     @property
@@ -183,6 +182,15 @@ class Machine:
         self._pipe_fd = None
         if not runs.wait_until(lambda: not self.folder.exists(), END_TIMEOUT_S):
             raise DeadlineExceeded(f"did not end within {END_TIMEOUT_S:g} s", where=self.name)
+
+    @property
+    def owned(self) -> bool:
+        """Whether this handle's `close` ends the machine."""
+        return self._pipe_fd is not None
+
+    def adopt(self, pipe_fd: int) -> None:
+        """Own the machine through the pipe whose closing ends it."""
+        self._pipe_fd = pipe_fd
 
     def release(self) -> None:
         """Let go of a machine that its keeper keeps without us."""

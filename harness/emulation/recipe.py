@@ -14,7 +14,8 @@ FORMAT = 1  # raise it when the builder's code changes what ends up in an image
 
 PACKAGES = (
     "base-files", "base-passwd", "busybox-static", "dash", "bash", "coreutils", "libc-bin", "mount",
-    "util-linux", "kmod", "procps", "python3", "libstdc++6", "libgomp1", "openssh-server", "openssh-sftp-server",
+    "util-linux", "kmod", "procps", "python3", "libstdc++6", "libgomp1",
+    "openssh-server", "openssh-sftp-server",
     "i2c-tools", "hostname", "grep", "sed", "tar", "gzip", "findutils", "mawk", "ncurses-base", "netbase",
     "tzdata",
 )

@@ -68,7 +68,7 @@ def find_machine(name: str) -> Machine:
     folder = _folder(name)
     info = read_info(folder)
     board = QemuBoard(**info["board"])
-    return Machine(folder, open_image(info["image"], board), board, info, None)
+    return Machine(folder, open_image(info["image"], board), board, info)
 
 
 def extend_lease(name: str, lifetime_s: float) -> None:
