@@ -29,7 +29,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-_COPY_BYTES = 1 << 20
+_COPY_BYTES = 2 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 

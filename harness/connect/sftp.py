@@ -27,7 +27,7 @@ from harness.connect.ssh_process import connection_lost, open_channel
 from harness.connect.streams import Deadline
 from harness.errors import ConnectionLost, DeadlineExceeded, DeviceError, HarnessError
 
-_READS_AHEAD = 64  # OpenSSH's own sftp keeps as many 32 KiB requests under way
+_REQUEST_BYTES = 32 << 10  # what every server takes in one request (SFTP version 3, section 3)
 _CHECK_SPACE_ABOVE_BYTES = 1 << 20  # a smaller file isn't worth a round trip before it is sent
 _UNLINK_TIMEOUT_S = 10.0
 _SETTLE_S = 0.1  # a transport ends a moment after its channels
@@ -73,8 +73,7 @@ class SftpFiles:
                     irregular = OSError(errno.EINVAL, "not a regular file")
                     raise files.device_read_error(self._where, source, irregular)
                 size_bytes = attributes.st_size or 0
-                remote.prefetch(size_bytes, _READS_AHEAD)
-                reader = _RemoteReader(remote, sftp, deadline, self, source)
+                reader = _RemoteReader(remote, sftp, deadline, self, source, size_bytes)
                 try:
                     with files.replacing(target) as out:
                         files.copy(reader, out.write, size_bytes, deadline, progress, self._where)
@@ -132,19 +131,24 @@ class SftpFiles:
         progress: Progress | None,
     ) -> None:
         with contextlib.closing(sftp.open(temporary, "wx")) as out:
-            out.set_pipelined(True)
+            sent_bytes = 0
 
             def write(data: memoryview) -> None:
+                nonlocal sent_bytes
                 _set_timeout(sftp, deadline)
-                out.write(bytes(data))
+                sent_bytes += len(data)
+                # paramiko looks at the answers to pipelined writes only in a write that isn't; the last is
+                tail = min(len(data), _REQUEST_BYTES) if sent_bytes >= size_bytes else 0
+                out.set_pipelined(True)
+                out.write(bytes(data[: len(data) - tail]))
+                out.set_pipelined(False)
+                out.write(bytes(data[len(data) - tail :]))
 
             files.copy(stream, write, size_bytes, deadline, progress, self._where)
-            out.set_pipelined(False)
-            out.flush()
             _sync(sftp, out.handle)
         stored = sftp.stat(temporary).st_size
         if stored != size_bytes:
-            raise OSError(errno.EIO, f"{stored} bytes arrived, expected {size_bytes}")
+            raise OSError(f"{stored} bytes arrived, expected {size_bytes}")
 
     def _check_space(self, sftp: paramiko.SFTPClient, target: str, folder: str, size_bytes: int) -> None:
         if size_bytes > _CHECK_SPACE_ABOVE_BYTES:
@@ -201,8 +205,8 @@ class SftpFiles:
 
 
 class _RemoteReader:
-    """Reads a remote file with whatever is left of the deadline as the limit of each wait, and tells the
-    device's errors from the host's, which are both OSError."""
+    """Reads a remote file front to back, with whatever is left of the deadline as the limit of each wait,
+    and tells the device's errors from the host's, which are both OSError."""
 
     def __init__(
         self,
@@ -211,16 +215,29 @@ class _RemoteReader:
         deadline: Deadline,
         owner: SftpFiles,
         source: str,
+        size_bytes: int,
     ) -> None:
         self._remote, self._sftp, self._deadline = remote, sftp, deadline
         self._owner, self._source = owner, source
+        self._offset, self._size_bytes = 0, size_bytes
 
     def read(self, size: int) -> bytes:
+        """Return the next `size` bytes or what is left, all requested at once.
+
+        paramiko's prefetch of a whole file can't be stopped: its thread dies noisily when a pull is
+        abandoned.
+        """
+        end = min(self._size_bytes, self._offset + size)
+        requests = [
+            (offset, min(_REQUEST_BYTES, end - offset)) for offset in range(self._offset, end, _REQUEST_BYTES)
+        ]
         _set_timeout(self._sftp, self._deadline)
         try:
-            return self._remote.read(size)
+            data = b"".join(self._remote.readv(requests)) if requests else b""
         except OSError as error:
             raise self._owner.describe_read(self._source, error, self._deadline) from error
+        self._offset += len(data)
+        return data
 
 
 def _set_timeout(sftp: paramiko.SFTPClient, deadline: Deadline) -> None:
