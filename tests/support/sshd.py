@@ -51,7 +51,7 @@ class Sshd:
     @contextlib.contextmanager
     def sessions_stopped(self) -> Iterator[None]:
         """Stop the server's side of every open connection; the listener goes on."""
-        stopped = [pid for pid in _descendants(self.pid) if _name(pid).startswith("sshd")]
+        stopped = self._sessions()
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -60,6 +60,15 @@ class Sshd:
             for pid in stopped:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+
+    def end_sessions(self) -> None:
+        """Kill the server's side of every open connection; the listener goes on."""
+        for pid in self._sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _sessions(self) -> list[int]:
+        return [pid for pid in _descendants(self.pid) if _name(pid).startswith("sshd")]
 
 
 def make_key(path: Path, passphrase: str = "") -> str:
