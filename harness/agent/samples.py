@@ -8,12 +8,14 @@ and doesn't show in what a memory run measures. Object arrays are refused: nothi
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import os
 import re
 import struct
 import zipfile
-from typing import IO, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+import zlib
+from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .faults import Fault
 from .wire import ITEM_BYTES, Tensor, WireFault, unpack_tensors
@@ -70,32 +72,17 @@ class _HeldColumn(Column):
 class _NpzColumn(Column):
     """Rows streamed from one member of an .npz; going back starts over."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
-        self._archive = archive
-        self._member = name + ".npy"
-        self._file = archive.open(self._member)
-        dtype, shape = read_npy_header(self._file, name)
-        super().__init__(name, dtype, shape)
+    def __init__(self, file: IO[bytes], header: "Header", name: str) -> None:
+        super().__init__(name, header.dtype, header.shape)
+        self._file = file
         self._next = 0
-        size = archive.getinfo(self._member).file_size
-        self._start = self._file.tell()
-        if size != self._start + self.n * self.row_bytes:
-            raise Fault(
-                "bad_request",
-                "`%s` holds %d bytes, its header says %d"
-                % (name, size - self._start, self.n * self.row_bytes),
-            )
+        self._start = file.tell()
 
     def row(self, index: int) -> bytes:
-        if index != self._next:
-            try:
+        with damage_named(self.name):
+            if index != self._next:
                 self._file.seek(self._start + index * self.row_bytes)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise Fault("bad_request", "`%s` in the .npz is damaged: %s" % (self.name, error)) from None
-        try:
             data = self._file.read(self.row_bytes)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise Fault("bad_request", "`%s` in the .npz is damaged: %s" % (self.name, error)) from None
         if len(data) != self.row_bytes:
             raise Fault(
                 "bad_request", "`%s` in the .npz ends at sample %d of %d" % (self.name, index, self.n)
@@ -104,25 +91,65 @@ class _NpzColumn(Column):
         return data
 
 
-def read_npy_header(file: IO[bytes], name: str) -> Tuple[str, Shape]:
-    """Return dtype and shape of a .npy stream, left at its data. Raises `bad_request`."""
+class Header(NamedTuple):
+    """What a .npy file says before its data."""
+
+    dtype: str
+    shape: Shape
+    fortran: bool
+
+
+@contextlib.contextmanager
+def damage_named(name: str) -> Iterator[None]:
+    """Turn what zipfile raises for damaged content into a `bad_request` that names the array."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise Fault("bad_request", "`%s` in the .npz is damaged: %s" % (name, error)) from None
+
+
+def open_column(archive: zipfile.ZipFile, name: str) -> Column:
+    """Return one array of an .npz. Raises `bad_request`."""
+    member = name + ".npy"
+    with damage_named(name):
+        file = archive.open(member)
+        header = read_npy_header(file, name)
+        size = archive.getinfo(member).file_size - file.tell()
+        expected = count_items(header.shape) * ITEM_BYTES[header.dtype]
+        if size != expected:
+            raise Fault("bad_request", "`%s` holds %d bytes, its header says %d" % (name, size, expected))
+        if header.fortran:
+            return _HeldColumn(name, header.dtype, header.shape, _to_c_order(file.read(), header, name))
+    return _NpzColumn(file, header, name)
+
+
+def _to_c_order(data: bytes, header: Header, name: str) -> bytes:
+    try:
+        import numpy
+    except ImportError:
+        text = "`%s` is in Fortran order, which needs numpy here; save np.ascontiguousarray of it" % name
+        raise Fault("bad_request", text) from None
+    array = numpy.frombuffer(data, header.dtype).reshape(header.shape, order="F")
+    return bytes(array.tobytes(order="C"))
+
+
+def read_npy_header(file: IO[bytes], name: str) -> Header:
+    """Return the header of a .npy stream, left at its data. Raises `bad_request`."""
     magic = file.read(8)
     if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):
         raise Fault("bad_request", "`%s` in the .npz is not a .npy array" % name)
     width = "<H" if magic[6] == 1 else "<I"
-    (length,) = struct.unpack(width, file.read(struct.calcsize(width)))
-    if length > 1 << 16:
-        raise Fault("bad_request", "`%s` has a header of %d bytes, at most 65536" % (name, length))
     try:
+        (length,) = struct.unpack(width, file.read(struct.calcsize(width)))
+        if length > 1 << 16:
+            raise ValueError("it is %d bytes long" % length)
         header = ast.literal_eval(file.read(length).decode("utf-8" if magic[6] == 3 else "latin-1"))
         descr, fortran, shape = header["descr"], header["fortran_order"], tuple(header["shape"])
-    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+    except (ValueError, SyntaxError, KeyError, TypeError, struct.error) as error:
         raise Fault("bad_request", "`%s` has a damaged .npy header: %s" % (name, error)) from None
-    if fortran and len(shape) > 1:
-        raise Fault("bad_request", "`%s` is in Fortran order; save np.ascontiguousarray of it" % name)
     if not all(isinstance(size, int) and size >= 0 for size in shape):
         raise Fault("bad_request", "`%s` has shape %r" % (name, shape))
-    return parse_descr(descr, name), shape
+    return Header(parse_descr(descr, name), shape, bool(fortran) and len(shape) > 1)
 
 
 def parse_descr(descr: Any, name: str) -> str:
@@ -151,7 +178,7 @@ def open_npz(path: str) -> Tuple[Dict[str, Column], List[str], str]:
     columns: Dict[str, Column] = {}
     for name in names:
         if name != "labels":
-            columns[name] = _NpzColumn(archive, name)
+            columns[name] = open_column(archive, name)
     base = os.path.basename(path)
     # a committed object bears its hash as its name
     return columns, names, base if _SHA256.match(base) else _hash(path)

@@ -18,6 +18,7 @@ NextCall = Callable[[], Invoke]  # makes the next call ready, outside the timed 
 
 FLAT_RATIO = 0.02
 BLOCK_NS = 5000000  # chosen: a block spans several scheduler ticks, so that one preemption is no median
+BLOCK_CALLS = 4  # at least, where the cap allows: the median of one call is noise
 MIN_ITERATIONS = 2
 MAX_ITERATIONS = 4000000  # two arrays of 8 bytes each: 64 MB
 # CLOCK_MONOTONIC through clock_gettime (time.get_clock_info("monotonic"))
@@ -81,13 +82,13 @@ class Warmup(NamedTuple):
 def warm_up(next_call: Optional[NextCall], invoke: Invoke, cap: int, stop_ns: int) -> Warmup:
     """Run until block medians are flat, `cap` calls are done or `stop_ns` has passed.
 
-    A block is 5 ms of calls, at least one and at most a quarter of the cap.
+    A block is 5 ms of calls and at least four, but never more than a quarter of the cap.
     """
     if cap < 1:
         return Warmup(0, False, 0)
     probe, stamps = zeros(1), zeros(1)
     timed_calls(next_call, invoke, probe, stamps, 0, 1, 0)
-    block = max(1, min(cap // 4, BLOCK_NS // max(1, probe[0]) + 1, 1000))
+    block = max(1, min(cap // 4, max(BLOCK_CALLS, BLOCK_NS // max(1, probe[0]) + 1), 1000))
     done, before = 1, 0
     latency, stamps = zeros(block), zeros(block)
     while done + block <= cap:

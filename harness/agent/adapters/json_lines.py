@@ -40,6 +40,13 @@ class Session:
         self._path = "/proc/%d/fd/%d" % (os.getpid(), self._file.fileno())
         self._process = command.start(subprocess.PIPE, None)
         self.measured_pid = self._process.pid
+        try:
+            self._load(command)
+        except Exception:
+            self.close()
+            raise
+
+    def _load(self, command: "Command") -> None:
         answer = self._ask(
             {"op": "load", "model": command.values["model"], "threads": int(command.values["threads"])}
         )

@@ -42,10 +42,9 @@ def load(model_path: str, threads: int, options: Dict[str, Any]) -> "Session":
         raise UnsupportedError(
             "execution provider %s is not in this build; it has %s" % (missing[0], ", ".join(available))
         )
+    made = _session_options(threads, options)
     try:
-        inner = onnxruntime.InferenceSession(
-            model_path, sess_options=_session_options(threads, options), providers=providers
-        )
+        inner = onnxruntime.InferenceSession(model_path, sess_options=made, providers=providers)
     except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions derive from Exception only)
         raise ModelError(first_text(error)) from error
     return Session(inner)
