@@ -201,7 +201,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(
             f"harness: no device given; add --device NAME, one of: {', '.join(registries.names(registry))}."
         )
-    targets = list(dict.fromkeys(t for i in wanting if (t := _target_of(i)) is not None))
+    targets = list({t.id: t for i in wanting if (t := _target_of(i)) is not None}.values())
     try:
         for model in dict.fromkeys(t.model.path for t in targets):
             selection.require_model_file(model)

@@ -53,10 +53,21 @@ def list_devices(args: argparse.Namespace) -> int:
     running = {m.name: m for m in emulation.list_machines()}
     rows = []
     for device in _registry(args).devices.values():
-        state = f"up on port {running[device.name].ssh_port}" if device.name in running else ""
+        state = _state(running[device.name]) if device.name in running else ""
         rows.append((device.name, device.type.name, device.kind, _address(device), state))
     _print_table(("name", "type", "kind", "address", "state"), rows)
     return 0
+
+
+def _state(machine: Any) -> str:
+    hours = machine.seconds_left / 3600
+    return f"{machine.state} ({machine.profile}, port {machine.ssh_port}, {hours:.1f} h left)"
+
+
+def _is_up(name: str) -> bool:
+    from harness import emulation
+
+    return any(m.name == name for m in emulation.list_machines())
 
 
 def _address(device: Device) -> str:
@@ -99,8 +110,9 @@ def up(args: argparse.Namespace) -> int:
 
     device = _one(args)
     board = _emulated(device)
-    machine = emulation.find_machine(device.name)
-    if machine is None:
+    if _is_up(device.name):
+        machine = emulation.find_machine(device.name)
+    else:
         progress = Progress(sys.stderr)
         with progress.step(f"{device.name}: starting"):
             image = emulation.build_image(board, progress.share)
@@ -122,8 +134,6 @@ def down(args: argparse.Namespace) -> int:
 
     device = _one(args)
     _emulated(device)
-    if emulation.find_machine(device.name) is None:
-        raise ConfigError("it is not up.", where=device.name, next_step=f"Start it: harness devices up {device.name}.")
     emulation.stop_machine(device.name)
     sys.stdout.write(f"{device.name}: down\n")
     return 0
@@ -133,18 +143,14 @@ def ssh(args: argparse.Namespace) -> int:
     """Replace this process by ssh to the device, its host key verified."""
     from harness import emulation
     from harness.connect.openssh import ssh_argv
+    from harness.connect.qemu import compute_address
 
     device = _one(args)
     if device.kind == "local":
         raise Unsupported("this is the host itself.", where=device.name)
     address = device.ssh
     if device.qemu:
-        machine = emulation.find_machine(device.name)
-        if machine is None:
-            raise ConfigError(
-                "it is not up.", where=device.name, next_step=f"Start it: harness devices up {device.name}."
-            )
-        address = machine.address
+        address = compute_address(emulation.find_machine(device.name))
     if address is None:
         raise Unsupported("it has no SSH address.", where=device.name)
     argv = ssh_argv(address, args.argv)
