@@ -34,6 +34,7 @@ __all__ = [
     "release_verdict",
     "results_of",
     "session_verdict",
+    "standing_runs",
     "with_problems",
     "worst",
 ]
@@ -203,6 +204,24 @@ def _result(
 # --- a session ------------------------------------------------------------------------------------
 
 
+def standing_runs(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """Return `runs` without the lab failures that were tried again in their session.
+
+    A session that lost a connection and then measured has an answer; what the lab did meanwhile stays in
+    the store, and a release still takes the worst attempt.
+    """
+    runs = tuple(runs)
+    last: dict[tuple[str | None, ...], int] = {}
+    for run in runs:
+        last[_trial(run)] = max(run.attempt, last.get(_trial(run), 0))
+    return tuple(r for r in runs if r.outcome is not Outcome.INFRA_ERROR or r.attempt == last[_trial(r)])
+
+
+def _trial(run: Run) -> tuple[str | None, ...]:
+    """Return what the attempts at one measurement share."""
+    return (run.session_id, run.test, run.suite, run.scenario, run.model, run.device.name)
+
+
 def session_verdict(results: Iterable[Result], *, interrupted: bool = False) -> Verdict:
     """Return the worst verdict of what was judged; NOT_JUDGED (exit 0) where nothing was.
 
@@ -277,7 +296,7 @@ def _missing_of(
     if not mine:
         return [*lines, f"{place}: nothing was run"]
     results = [r for r in counted if r.model == model and r.device_type == device_type]
-    digests = sorted({run.artifact_sha256[:12] for run in mine})
+    digests = sorted({run.artifact_sha256[:12] for run in mine if run.artifact_sha256})
     if len(digests) > 1:
         lines.append(f"{place}: its runs are of different files ({', '.join(digests)}); gate one at a time")
     planned = next(m.runtime for m in plan.models if m.name == model)

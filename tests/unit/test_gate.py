@@ -186,6 +186,21 @@ def test_the_session_takes_the_worst_and_ignores_what_nothing_judges():
     assert gate.session_verdict(rows) is Verdict.FAIL
 
 
+def test_a_lab_failure_that_was_tried_again_does_not_stand():
+    lost = a_run(outcome=Outcome.INFRA_ERROR)
+    assert gate.standing_runs([lost]) == (lost,)
+    again = replace(a_run(measurements=[p99(9.0)]), attempt=2)
+    assert gate.standing_runs([lost, again]) == gate.standing_runs([again, lost]) == (again,)
+    lost_again = replace(lost, attempt=2)
+    assert gate.standing_runs([lost, lost_again]) == (lost_again,)
+    # another test's, or another session's, makes nothing good
+    for other in ({"suite": "memory"}, {"model": "n"}, {"session_id": "t"}, {"scenario": "offline"}):
+        assert lost in gate.standing_runs([lost, replace(again, **other)])
+    # a failure of the model's own stands, whatever follows
+    failed = a_run(outcome=Outcome.MODEL_REJECTED)
+    assert failed in gate.standing_runs([failed, again])
+
+
 def test_an_interrupted_session_is_never_a_pass():
     rows = gate.results_of(a_run(measurements=[p99(9.0)]), [a_budget()])
     assert gate.session_verdict(rows, interrupted=True) is Verdict.INVALID

@@ -1,0 +1,60 @@
+"""docs/configuration.md: its examples load, its keys are those that the readers ask for, no more, no less."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness import plan as plans
+from harness import registry as registries
+from harness.metrics import METRICS
+from harness.toml_schema import Section
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```toml\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)
+# names that the user chooses
+CHOSEN = {"types", "devices", "models", "budgets", "release", "schema_version", "image"}
+
+
+def documented(part: str) -> set[str]:
+    """Return the keys in the tables of one half of the page."""
+    tables = re.findall(r"^\| key \|.*?(?=^$|\Z)", part, re.MULTILINE | re.DOTALL)
+    return {key for table in tables for key in re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)}
+
+
+def asked_for(load, monkeypatch) -> set[str]:
+    """Return every key that reading a file asks for."""
+    seen: set[str] = set()
+    finish = Section.finish
+
+    def recording(self):
+        seen.update(self._known)
+        finish(self)
+
+    monkeypatch.setattr(Section, "finish", recording)
+    load()
+    return seen - CHOSEN
+
+
+@pytest.mark.parametrize("name", ["devices.toml", "release.toml"])
+def test_the_example_loads_and_uses_every_key_of_the_page(tmp_path, monkeypatch, name):
+    (text,) = [body for file, body in BLOCKS if file == name]
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    load = registries.load_registry if name == "devices.toml" else plans.load_plan
+    first, _, rest = PAGE.partition("## release.toml")
+    keys = documented(first if name == "devices.toml" else rest)
+    assert asked_for(lambda: load(path), monkeypatch) == keys
+    unused = [key for key in keys if not re.search(rf"\b{key}\b *(=|\])", text)]
+    assert unused == []
+
+
+def test_the_page_lists_every_metric():
+    listed = PAGE[PAGE.index("\nMetrics: ") :].partition("\n\n")[0]
+    names = re.findall(r"`(\w+)`", listed)
+    assert names == list(METRICS)
+    higher = set(re.findall(r"`(\w+)` \(higher is better\)", listed.replace("\n", " ")))
+    assert higher == {name for name, row in METRICS.items() if row.direction == "higher"}
