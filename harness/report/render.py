@@ -6,12 +6,13 @@ from importlib import resources
 
 from harness.report.data import ReportData
 from harness.report.markdown import VIRTUAL_NOTE
-from harness.units import format_quantity
+from harness.report.page import build_page
 
 
 def render_html(data: ReportData) -> str:
     """Return report.html's text: no scripts, nothing loaded from anywhere."""
     import jinja2
+    import markupsafe
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("harness.report", "templates"),
@@ -20,6 +21,8 @@ def render_html(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # the drawings come from ElementTree, which has escaped their texts
+    environment.filters["drawing"] = markupsafe.Markup
     css = resources.files("harness.report").joinpath("static/report.css").read_text(encoding="utf-8")
     template = environment.get_template("report.html.j2")
-    return template.render(data=data, css=css, note=VIRTUAL_NOTE, quantity=format_quantity)
+    return template.render(page=build_page(data), css=markupsafe.Markup(css), virtual_note=VIRTUAL_NOTE)

@@ -1,0 +1,158 @@
+"""The records of a figure, and what all figures share: labels, scales, thinning. No drawing here.
+
+Tables are in stored units; panels in the units they show.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from harness.model import Fidelity, Result
+from harness.report.data import ReportData
+
+# Chosen so that a figure stays a few dozen kB: tails are kept whole, bodies thinned evenly by rank. The
+# Parquet files beside the report hold every sample.
+_MAX_CURVE_POINTS = 400
+_TAIL_POINTS = 40
+_MAX_PANELS = 24
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One curve, cloud or bar. `style` counts from 0 and stands for one model on one device throughout."""
+
+    label: str
+    style: int
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    hollow: bool = False
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing. `kind` names the function in plots.py; `description` says in words what it shows."""
+
+    kind: str
+    title: str
+    description: str
+    x_label: str
+    y_label: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels under one heading with the table they were drawn from."""
+
+    id: str
+    title: str
+    caption: str
+    fidelity: tuple[Fidelity, ...]
+    panels: tuple[Panel, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...] = field(repr=False)
+    keyed: bool = False  # whether a legend of models belongs to it
+    left_out: int = 0  # panels beyond the cap; the table has them
+
+    def to_csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([_plain_cell(cell) for cell in row] for row in self.rows)
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        return json.dumps({"figure": self.id, "title": self.title, "rows": rows}, ensure_ascii=False)
+
+
+def _plain_cell(cell: Cell) -> Cell:
+    """Return a cell that a spreadsheet won't run: a name that starts like a formula gets a quote in front."""
+    if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + cell
+    return cell
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def subjects(data: ReportData) -> dict[tuple[str, str], str]:
+    """Return (model, device) → label, in the order of their styles. One device alone isn't named."""
+    several = len(data.devices) > 1
+    pairs = dict.fromkeys((result.model, result.device_name) for result in data.results)
+    return {pair: f"{pair[0]} on {pair[1]}" if several else pair[0] for pair in pairs}
+
+
+def styles(data: ReportData) -> dict[tuple[str, str], int]:
+    return {pair: number for number, pair in enumerate(subjects(data))}
+
+
+def last(results: Sequence[Result], wanted: Callable[[Result], bool]) -> Result | None:
+    """Return the last result that has a value and is wanted: of several attempts, the one that counts now."""
+    return next((r for r in reversed(results) if r.value is not None and wanted(r)), None)
+
+
+# --- helpers --------------------------------------------------------------------------------------
+
+
+def figure(
+    id_: str,
+    title: str,
+    caption: str,
+    fidelity: Iterable[Fidelity],
+    panels: Sequence[Panel],
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[Cell, ...]],
+    *,
+    keyed: bool = False,
+) -> Figure | None:
+    if not panels:
+        return None
+    present = set(fidelity)
+    return Figure(
+        id_,
+        title,
+        caption,
+        tuple(f for f in Fidelity if f in present),
+        tuple(panels[:_MAX_PANELS]),
+        columns,
+        tuple(rows),
+        keyed,
+        max(0, len(panels) - _MAX_PANELS),
+    )
+
+
+def thinned(size: int, most: int = _MAX_CURVE_POINTS, tail: int = _TAIL_POINTS) -> np.ndarray[Any, Any]:
+    """Return the indices to keep of `size` sorted samples: the first, an even choice, the whole tail."""
+    if size <= most:
+        return np.arange(size)
+    body = np.linspace(0, size - tail - 1, most - tail).round().astype(int)
+    return np.unique(np.concatenate([body, np.arange(size - tail, size)]))
+
+
+def floats(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+_STEPS = {
+    "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")),
+    "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes")),
+    "ratio": ((0.01, "%"),),
+    "1/s": ((1e6, "millions"), (1e3, "thousands"), (1.0, "")),
+}
+
+
+def scale(unit: str, largest: float) -> tuple[float, str]:
+    """Return (factor, unit to show) for an axis that reaches `largest` of the stored `unit`."""
+    steps = _STEPS.get(unit, ((1.0, ""),))
+    return next((step for step in steps if largest >= step[0]), steps[-1])
