@@ -6,10 +6,9 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from harness.metrics import HIGHER, METRICS
-from harness.model import Fidelity, Result
+from harness.model import Fidelity, Plan, Result
 
 HEADROOM = 0.10  # chosen: what a budget leaves above what was measured
 # its limit is a tolerance that comes with each run
@@ -23,26 +22,41 @@ _WRITTEN_UNITS: Mapping[str, Sequence[tuple[float, str]]] = {
 }
 
 
-def budget_lines(
-    results: Iterable[Result], device_type: str, *, model_paths: Mapping[str, Path | str] | None = None
-) -> str:
+def budget_lines(results: Iterable[Result], device_type: str, *, plan: Plan | None = None) -> str:
     """Return TOML for release.toml: a budget for each metric that was measured on `device_type`.
 
     The limit is 10% worse than the value (for a ratio such as accuracy: 10% more misses). Where the
     interval reaches further than that, the limit is 10% worse than its bad side, so that what was
-    measured would pass; where it has no bad side, the rule is `point`. The worst of several attempts
-    counts. `model_paths` adds the [models] table of those models. "" where nothing was measured.
+    measured would pass; where it has no bad side, the rule is `point`. The worst of several attempts and
+    runtimes counts. With the `plan` that the lines are for, what else it needs for them comes along: a
+    table for a model that it doesn't name, a note where it doesn't list the device type. "" where nothing
+    was measured.
     """
-    mine = [r for r in results if r.device_type == device_type and _can_be_budgeted(r)]
+    by_model: dict[str, list[Result]] = {}
+    for result in results:
+        if result.device_type == device_type and _can_be_budgeted(result):
+            by_model.setdefault(_plan_name(result.model), []).append(result)
     blocks = []
-    for model in sorted({r.model for r in mine}):
-        if model_paths and model in model_paths:
-            blocks.append(f"[models.{_key(model)}]\npath = {_quoted(str(model_paths[model]))}\n")
-        rows = [r for r in mine if r.model == model]
-        lines = [_metric_line([r for r in rows if r.metric == name]) for name in METRICS]
+    if plan is not None and by_model and device_type not in _listed_types(plan):
+        listed = json.dumps([*plan.raw.get("release", {}).get("other_device_types", ()), device_type])
+        blocks.append(f"# in [release], so that it may have budgets: other_device_types = {listed}\n")
+    for model in sorted(by_model):
+        if plan is not None and model not in {known.name for known in plan.models}:
+            blocks.append(f"[models.{_key(model)}]\npath = {_quoted(model)}  # from this plan's folder\n")
+        lines = [_metric_line([r for r in by_model[model] if r.metric == name]) for name in METRICS]
         body = "".join(line for line in lines if line)
         blocks.append(f"[budgets.{_key(device_type)}.{_key(model)}]\n{body}")
     return "\n".join(blocks)
+
+
+def _plan_name(model: str) -> str:
+    """Return what a plan calls a model: without a runtime that was asked for, and as a plan may name it."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.partition("@")[0]).lstrip("._-")
+    return name or "model"
+
+
+def _listed_types(plan: Plan) -> set[str]:
+    return {*plan.device_types, *plan.raw.get("release", {}).get("other_device_types", ())}
 
 
 def _can_be_budgeted(result: Result) -> bool:
@@ -114,14 +128,15 @@ def _quantity(number: float, unit: str, *, up: bool) -> str:
     """Return `number` with three or four digits, never rounded to the stricter side, as TOML."""
     scale, name = next(((s, n) for s, n in _WRITTEN_UNITS[unit] if number >= s), _WRITTEN_UNITS[unit][-1])
     scaled = number / scale
+    space = "" if name.startswith("/") else " "
     if scaled == 0:
-        return _quoted(f"0 {name}") if name else "0"
+        return _quoted(f"0{space}{name}") if name else "0"
     digits = 3 if unit == "ratio" else 2
     step = 10.0 ** (math.floor(math.log10(scaled)) - digits)
     rounded = (math.ceil if up else math.floor)(round(scaled / step, 6)) * step
     text = f"{rounded:.{max(0, -math.floor(math.log10(step)))}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
-    return _quoted(f"{text} {name}") if name else text
+    return _quoted(f"{text}{space}{name}") if name else text
 
 
 def _quoted(text: str) -> str:

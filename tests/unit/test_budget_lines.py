@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import tomllib
 
 import pytest
 from hypothesis import given
@@ -36,8 +36,6 @@ def a_result(metric="latency_p50_ns", value=5e6, low=None, high=None, **more) ->
 
 
 def budgets_of(text: str):
-    import tomllib
-
     return plans.plan_from_mapping(tomllib.loads(PLAN + text), "release.toml").budgets
 
 
@@ -101,13 +99,46 @@ def test_only_numbers_of_this_device_type_that_a_budget_can_hold():
     assert plans.budget_lines(rows, "rpi4") == ""
 
 
-def test_a_model_of_its_own_comes_with_its_table():
-    text = plans.budget_lines(
-        [a_result(model='my "net".onnx')], "rpi4", model_paths={'my "net".onnx': Path("/m/my net.onnx")}
-    )
-    assert text.startswith('[models."my \\"net\\".onnx"]\npath = "/m/my net.onnx"\n\n[budgets.rpi4."my')
-    plain = plans.budget_lines([a_result(model="net.onnx")], "rpi4", model_paths={"net.onnx": "net.onnx"})
-    assert {b.model for b in budgets_of(plain)} == {"net.onnx"}
+def test_with_the_plan_the_lines_can_be_pasted_into_it():
+    plan = plans.plan_from_mapping(tomllib.loads(PLAN), "release.toml")
+    known = plans.budget_lines([a_result()], "rpi4", plan=plan)
+    assert known.startswith("[budgets.rpi4.m]\n")
+    new = plans.budget_lines([a_result(model="net.onnx")], "rpi4", plan=plan)
+    assert new.startswith('[models."net.onnx"]\npath = "net.onnx"')
+    assert {b.model for b in budgets_of(new)} == {"net.onnx"}
+
+
+def test_a_device_type_that_the_plan_does_not_list_is_noted():
+    plan = plans.plan_from_mapping(tomllib.loads(PLAN), "release.toml")
+    text = plans.budget_lines([a_result(device_type="rpi5")], "rpi5", plan=plan)
+    note, _, rest = text.partition("\n")
+    assert note.endswith('other_device_types = ["local", "rpi5"]')
+    listed = PLAN.replace('other_device_types = ["local"]', 'other_device_types = ["local", "rpi5"]')
+    (budget,) = plans.plan_from_mapping(tomllib.loads(listed + rest), "release.toml").budgets
+    assert budget.device_type == "rpi5"
+    assert plans.budget_lines([], "rpi5", plan=plan) == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("m@onnxruntime==1.20.1", "m"),
+        ("old/m.onnx", "old-m.onnx"),
+        ('my "net".onnx', "my-net-.onnx"),
+        (".hidden.onnx", "hidden.onnx"),
+        ("模型", "model"),
+    ],
+)
+def test_any_model_gets_a_name_that_a_plan_may_have(model, name):
+    plan = plans.plan_from_mapping(tomllib.loads(PLAN), "release.toml")
+    (budget,) = budgets_of(plans.budget_lines([a_result(model=model)], "rpi4", plan=plan))
+    assert budget.model == name
+
+
+def test_of_several_runtimes_the_worst_sets_the_limit():
+    rows = [a_result(model="m@onnxruntime==1.20.1", value=7e6), a_result(model="m@onnxruntime", value=5e6)]
+    (budget,) = budgets_of(plans.budget_lines(rows, "rpi4"))
+    assert (budget.model, budget.limit) == ("m", 7.7e6)
 
 
 @given(
