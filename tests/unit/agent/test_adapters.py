@@ -161,5 +161,5 @@ def test_quantised_inputs_may_come_as_they_are(tflite: Any) -> None:
 def test_a_refused_resize_is_unsupported(tflite: Any) -> None:
     session = tflite.load_session(FakeInterpreter, "m", 1, {})
     session.prepare({"in": np.zeros((4, 3), np.float32)})
-    with pytest.raises(UnsupportedError, match="in 5x3: tensor has too many rows$"):
+    with pytest.raises(UnsupportedError, match=r"in 5x3: tensor has too many rows$"):
         session.prepare({"in": np.zeros((5, 3), np.float32)})

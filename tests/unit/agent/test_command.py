@@ -21,13 +21,13 @@ INFO: Loaded model /tmp/m.tflite
 INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
 INFO: The input model file size (MB): 0.46
 INFO: Initialized session in 12.5ms.
-INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
-INFO: count=9 first=87112 curr=51629 min=51629 max=87112 avg=58147.4 std=11478 p5=51629 median=51962 p95=87112
+INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds but end after 150 seconds.
+INFO: count=9 first=87112 curr=51629 min=51629 max=87112 avg=58147 std=11478 p5=51629 median=51962 p95=87112
 
-INFO: Running benchmark for at least 50 iterations and at least 1 seconds but terminate if exceeding 150 seconds.
-INFO: count=50 first=52162 curr=49785 min=49088 max=68610 avg=1.24027e+04 std=60 p5=49620 median=51891 p95=68628
+INFO: Running benchmark for at least 50 iterations and at least 1 seconds but end after 150 seconds.
+INFO: count=50 first=52162 curr=49785 min=49088 max=68610 avg=5.2e+04 std=60 p5=49620 median=51891 p95=68628
 
-INFO: Inference timings in us: Init: 12500, First inference: 87112, Warmup (avg): 58147.4, Inference (avg): 1.24027e+04
+INFO: Inference timings in us: Init: 12500, First inference: 87112, Warmup (avg): 58147.4, Inference (avg): 52e3
 INFO: Memory footprint delta from the start of the tool (MB): init=55.5 overall=56
 INFO: Overall peak memory footprint (MB) via periodic monitoring: 64.5
 """
@@ -44,7 +44,7 @@ def test_new_output() -> None:
         "load_time_ns": 12_500_000,
         "first_inference_ns": 87_112_000,
         "warmup_avg_ns": 58_147_400,
-        "latency_avg_ns": pytest.approx(12_402_700),
+        "latency_avg_ns": 52_000_000,
         "count": 50,
         "latency_min_ns": 49_088_000,
         "latency_max_ns": 68_610_000,
@@ -120,7 +120,7 @@ def test_a_tool_that_fails_rejects_the_model(tmp_path: Path) -> None:
 def test_a_tool_that_hangs_is_ended(tmp_path: Path) -> None:
     tool = script(tmp_path, "tool.py", "import time; time.sleep(60)")
     options = {"argv": [sys.executable, tool], "protocol": "benchmark_model", "timeout_s": 0.2}
-    with pytest.raises(TimeoutError, match="longer than 0.2 s"):
+    with pytest.raises(TimeoutError, match=r"longer than 0\.2 s"):
         command.load("/m", 1, options)
 
 

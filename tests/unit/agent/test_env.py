@@ -117,7 +117,7 @@ def test_remove_and_leftovers(store: Store) -> None:
     assert env.installed(store) == []
     with pytest.raises(Fault, match="no such environment"):
         env.remove(store, os.path.basename(path))
-    left = Path(store.path("envs", ".%s.%d" % ("0" * 64, 2**22 + 1)))  # no such pid
+    left = Path(store.path("envs", f".{'0' * 64}.{2**22 + 1}"))  # no such pid
     left.mkdir()
     env.remove_leftovers(store)
     assert not left.exists()

@@ -11,12 +11,12 @@ from harness.agent import probes
 from harness.agent.probes import Probes, Unreadable
 
 PI = {
-    "/proc/cpuinfo": "processor\t: 0\nSerial\t\t: 10000000abcdef01\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
+    "/proc/cpuinfo": "Serial\t\t: 10000000abcdef01\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
     "/proc/meminfo": "MemTotal:        1893156 kB\nMemAvailable:    1500000 kB\n",
     "/proc/loadavg": "0.52 0.58 0.59 1/467 12345\n",
     "/proc/uptime": "350735.47 234388.90\n",
     "/proc/sys/kernel/random/boot_id": "c0ffee00-0000-4000-8000-000000000001\n",
-    "/proc/pressure/cpu": "some avg10=1.25 avg60=0.30 avg300=0.10 total=12345\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+    "/proc/pressure/cpu": "some avg10=1.25 avg60=0.30 avg300=0.10 total=12345\n",
     "/proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
     "/proc/vmstat": "nr_free_pages 1\noom_kill 3\n",
     "/sys/class/thermal/thermal_zone0/temp": "48686\n",
@@ -113,7 +113,7 @@ def test_memory_of_a_process_that_is_gone() -> None:
 
 def test_smaps_of_an_old_kernel_are_added_up() -> None:
     text = (
-        "00400000-0048a000 r-xp 00000000 fd:03 960637 /bin/bash\nRss: 460 kB\nPss: 100 kB\nPrivate_Dirty: 0 kB\n"
+        "00400000-0048a000 r-xp 00000000 fd:03 96 /bin/bash\nRss: 460 kB\nPss: 100 kB\nPrivate_Dirty: 0 kB\n"
         "7f-80 rw-p 00000000 00:00 0\nRss: 40 kB\nPss: 40 kB\nPrivate_Dirty: 40 kB\n"
     )
     assert probes.parse_smaps(text) == {"Rss": 500 << 10, "Pss": 140 << 10, "Private_Dirty": 40 << 10}
