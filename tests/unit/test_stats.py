@@ -183,7 +183,6 @@ def test_clopper_pearson_refuses_impossible_counts(k, n):
         stats.clopper_pearson(k, n)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_clopper_pearson_holds_its_proportion(counts):
     k, n = counts
@@ -213,7 +212,7 @@ def test_bootstrap_is_the_same_for_the_same_seed_and_needs_five_processes():
     assert stats.bootstrap_median_interval(figures[:4]) == (None, None)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=40))
 def test_bootstrap_interval_is_ordered_and_within_the_data(figures):
     low, high = stats.bootstrap_median_interval(figures, resamples=500)
