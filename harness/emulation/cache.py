@@ -19,6 +19,7 @@ from pathlib import Path
 from harness.errors import ConfigError
 
 ENV_CACHE = "HIL_HARNESS_CACHE"
+USE_LOCK = "use.lock"  # held shared by each user of an entry, exclusively to remove it
 ENV_CACHE_LIMIT = "HIL_HARNESS_CACHE_GB"
 DEFAULT_LIMIT_BYTES = 10 << 30  # chosen: an image with a few snapshots is below 2 GB
 
@@ -103,20 +104,33 @@ def _in_use(folder: Path) -> bool:
     return False
 
 
-USE_LOCK = "use.lock"  # held shared by each running machine, exclusively to remove
-
-
-def mark_used(folder: Path) -> None:
-    """Note that an image or snapshot is being used now: what was used last is evicted last."""
-    (folder / USE_LOCK).touch()
-
-
 def hold(folder: Path) -> int:
-    """Return a descriptor that keeps an image or snapshot from being removed while it is open."""
-    fd = os.open(folder / USE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    fcntl.flock(fd, fcntl.LOCK_SH)
+    """Return a descriptor that keeps an entry from being removed while it is open, and mark it as used.
+
+    Raises ConfigError when the entry has just been removed.
+    """
+    path = folder / USE_LOCK
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        if os.fstat(fd).st_ino != path.stat().st_ino:
+            raise FileNotFoundError(path)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{folder} was removed from the cache meanwhile", where="cache", next_step="Try again."
+        ) from error
     os.utime(fd)
     return fd
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep an entry from being removed for the length of a block."""
+    fd = hold(folder)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def _entry(root: Path, folder: Path, kind: str, size_bytes: int) -> CacheEntry:
@@ -132,6 +146,7 @@ def cache_entries() -> tuple[CacheEntry, ...]:
     for image in sorted((root / "images").glob("[!.]*/manifest.json")):
         folder = image.parent
         snapshots = [meta.parent for meta in folder.glob("snapshots/*/[!.]*/meta.json")]
+        snapshots = [s for s in snapshots if not s.is_symlink()]
         sizes = {s: allocated_bytes(s) for s in snapshots}
         entries += [_entry(root, s, "snapshot", size) for s, size in sizes.items()]
         entries.append(_entry(root, folder, "image", allocated_bytes(folder) - sum(sizes.values())))

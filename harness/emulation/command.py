@@ -79,7 +79,7 @@ def machine_arguments(
         # cache=unsafe still hands over each flush to the host's kernel; it only spares the host's disk.
         # So what the guest has flushed survives a killed QEMU, as it would a power cut.
         *("-drive", "if=none,id=disk0,file=disk.qcow2,format=qcow2,cache=unsafe,discard=unmap"),
-        *("-device", "virtio-blk-device,id=blk0,drive=disk0"),
+        *("-device", "virtio-blk-device,id=blk0,drive=disk0,werror=report,rerror=report"),
         *("-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"),
         *("-device", "virtio-net-device,id=nic0,netdev=net0,mac=52:54:00:12:34:56"),
         *("-device", "virtio-rng-device"),

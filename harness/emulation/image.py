@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.emulation import packages, rootfs, sources
-from harness.emulation.cache import cache_folder, file_lock, prune_cache, write_atomically
+from harness.emulation.cache import cache_folder, file_lock, held, prune_cache, write_atomically
 from harness.emulation.host import check_host
 from harness.emulation.recipe import Recipe, read_recipe
 from harness.emulation.tools import run_tool
@@ -154,7 +154,8 @@ def _build_in(work: Path, recipe: Recipe, progress: Progress) -> dict[str, objec
     """Run all steps inside `work`; return the manifest."""
     apt = cache_folder() / "apt"
     progress("downloading packages", 0.0)
-    with file_lock(apt / ".lock"):  # one apt at a time; another recipe's build may want it too
+    apt.mkdir(exist_ok=True)
+    with held(apt), file_lock(apt / ".lock"):  # one apt at a time; another recipe's build may want it too
         debs, kernel_deb = packages.download(
             apt,
             recipe.packages,
@@ -177,6 +178,7 @@ def _build_in(work: Path, recipe: Recipe, progress: Progress) -> dict[str, objec
     progress("compiling Python", 0.0)
     compiled = rootfs.compile_python(tree)
     progress("writing the disk", 0.0)
+    rootfs.open_folders(tree)
     rootfs.make_disk(tree, recipe, work / "disk.ext4")
     return {
         "recipe": asdict(recipe),

@@ -70,8 +70,6 @@ def start(
     key = snapshots.WARM if snapshot is None else snapshot
     if key == snapshots.WARM:
         _make_warm(image, board, profile, report)
-    elif not snapshots.has_snapshot(image, profile, key, board=board):
-        raise ConfigError(f"no snapshot `{key}` for the {profile} profile of this image", where=name)
     report("restoring", 0.0)
     machine = _launch(image, board, name, profile, key, supervised, lifetime_s)
     report("restoring", 1.0)
@@ -114,7 +112,7 @@ def _launch(
     fds = [lock_fd]
     machine: Machine | None = None
     try:
-        snapshot = snapshots.snapshot_folder(image, board, profile, key) if key is not None else None
+        snapshot = snapshots.open_snapshot(image, board, profile, key) if key is not None else None
         fds += [hold(path) for path in (image.folder, snapshot) if path is not None]
         if snapshot is not None:
             snapshots.make_overlay(folder / "disk.qcow2", snapshot / "disk.qcow2", "qcow2")
@@ -160,6 +158,7 @@ def write_spec(machine: Machine, state: Path | None) -> None:
         device_tree=device_tree(image, machine.board, machine.profile),
         serial=machine.serial,
     )
+    argv += ["-name", f"hil-{machine.name}"]  # for who looks at `ps`
     spec = {"argv": argv, "incoming": str(state) if state else None}
     keeper.write_json(str(machine.folder / "spec.json"), spec)
 
@@ -204,7 +203,7 @@ def wait_ready(machine: Machine, timeout_s: float, *, cold: bool) -> None:
         machine.ssh_port = command.parse_forwarded_port(machine.qmp.hmp("info usernet"))
         if not cold:
             _wait_for(machine, lambda: not _is_loading(machine), deadline, "end of the restore")
-            machine.resume()  # it was stopped while its state was saved
+            machine.resume(set_clock=False)  # it was stopped while its state was saved
         else:
             _wait_for(machine, lambda: console.is_ready(machine.boot_console_path), deadline, "boot")
         machine.set_unit(deadline - time.monotonic())

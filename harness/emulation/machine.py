@@ -14,11 +14,12 @@ from harness.emulation import console, keeper, runs, snapshots
 from harness.emulation.command import Profile
 from harness.emulation.image import Image
 from harness.emulation.qmp import Qmp
-from harness.errors import ConnectionLost, DataError, DeadlineExceeded, DeviceError
+from harness.errors import ConnectionLost, DataError, DeadlineExceeded, DeviceError, HarnessError
 from harness.model import QemuBoard
 
 END_TIMEOUT_S = 15.0
 SAVE_TIMEOUT_S = 300.0
+ANSWER_TIMEOUT_S = 60.0
 
 
 class Machine:
@@ -94,7 +95,7 @@ class Machine:
             alive=self.is_running,
         )
 
-    def sync(self, timeout_s: float = 60.0) -> None:
+    def sync(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """Have the guest write everything to its disk."""
         console.request(
             self.folder / "console.sock",
@@ -108,9 +109,11 @@ class Machine:
         """Stop the machine and its clock."""
         self.qmp.execute("stop")
 
-    def resume(self) -> None:
-        """Let a paused machine go on. Its wall clock is then behind; `set_unit` sets it."""
+    def resume(self, *, set_clock: bool = True) -> None:
+        """Let a paused machine go on, and set its wall clock, which stood still, unless told not to."""
         self.qmp.execute("cont")
+        if set_clock:
+            self.set_unit(ANSWER_TIMEOUT_S)
 
     def set_link(self, up: bool) -> None:
         """Plug or pull its network cable."""
@@ -139,13 +142,13 @@ class Machine:
         The machine stands still meanwhile and goes on afterwards. A state that was saved under the key
         gives way. Whole or not at all.
         """
-        final = snapshots.snapshot_folder(self.image, self.board, self.profile, key)
+        link = snapshots.snapshot_link(self.image, self.board, self.profile, key)
         parent = Path(self.parent_snapshot) if self.parent_snapshot else None
         state = self.folder / "state"
         self.qmp.execute("stop")
         try:
             self._write_state()
-            with snapshots.publishing(final, key) as work:
+            with snapshots.publishing(link, key) as work:
                 os.replace(state, work / "state")  # one file system: both are in the cache
                 snapshots.merge_disk(
                     self.folder / "disk.qcow2",
@@ -153,9 +156,12 @@ class Machine:
                     work / "disk.qcow2",
                     os.path.relpath(self.image.disk_path, work),
                 )
-        finally:
+        except BaseException:
             state.unlink(missing_ok=True)
-            self.qmp.execute("cont")
+            with contextlib.suppress(HarnessError):  # the first error tells more
+                self.qmp.execute("cont")
+            raise
+        self.resume()
 
     def _write_state(self) -> None:
         """Have QEMU stream its state into the run folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -77,12 +78,15 @@ def parse_status_line(line: str) -> float | None:
 def _apt_get(argv: list[str], env: dict[str, str], progress: Callable[[float], None] | None) -> None:
     read_fd, write_fd = os.pipe()
     command = ["apt-get", "-q", "-y", "-o", f"APT::Status-Fd={write_fd}", *argv]
-    with open(read_fd, encoding="utf-8", errors="replace") as status:
+    with (
+        open(read_fd, encoding="utf-8", errors="replace") as status,
+        tempfile.TemporaryFile() as output,
+    ):
         try:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**tool_environment(), **env},
                 pass_fds=(write_fd,),
@@ -95,12 +99,13 @@ def _apt_get(argv: list[str], env: dict[str, str], progress: Callable[[float], N
                     done = parse_status_line(line)
                     if progress is not None and done is not None:
                         progress(done)
-                output, _ = process.communicate(timeout=APT_TIMEOUT_S)
+                process.wait(timeout=APT_TIMEOUT_S)
             except BaseException:
                 process.kill()
                 raise
-    if process.returncode != 0:
-        raise tool_failed(command, process.returncode, output, _NETWORK_HINT)
+        output.seek(0)
+        if process.returncode != 0:
+            raise tool_failed(command, process.returncode, output.read(), _NETWORK_HINT)
 
 
 def kernel_name(env: dict[str, str], package: str) -> str:

@@ -136,6 +136,20 @@ def compile_python(tree: Path) -> bool:
     return compiled.read_bytes()[:4] == magic
 
 
+def open_folders(tree: Path) -> None:
+    """Undo what a strict umask of the host did to what we created: user `pi` must be able to read it."""
+    private = {tree / "root", tree / "home" / USER}
+    for name, folders, files in os.walk(tree):
+        folder = Path(name)
+        if folder in private:
+            folders.clear()
+            continue
+        folder.chmod(folder.stat().st_mode | 0o755)
+        for file in files:
+            if file.endswith(".pyc"):
+                (folder / file).chmod(0o644)
+
+
 def _cpio_entry(name: str, mode: int, data: bytes, inode: int) -> bytes:
     # "newc" format: kernel, driver-api/early-userspace/buffer-format
     encoded = name.encode() + b"\0"

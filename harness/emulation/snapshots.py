@@ -17,10 +17,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.emulation.cache import file_lock, write_atomically
+from harness.emulation.cache import write_atomically
 from harness.emulation.command import Profile, machine_hash
 from harness.emulation.image import Image
 from harness.emulation.tools import run_tool
+from harness.errors import ConfigError
 from harness.model import QemuBoard
 
 WARM = "warm"  # booted, nothing pushed yet
@@ -32,15 +33,30 @@ def snapshots_folder(image: Image, board: QemuBoard, profile: Profile) -> Path:
     return image.folder / "snapshots" / f"{profile}-{machine_hash(board, profile)}"
 
 
-def snapshot_folder(image: Image, board: QemuBoard, profile: Profile, key: str) -> Path:
-    """Return where the snapshot `key` is, or would be. Any string is a key."""
+def snapshot_link(image: Image, board: QemuBoard, profile: Profile, key: str) -> Path:
+    """Return the link to the snapshot `key`'s folder, there or not. Any string is a key.
+
+    A folder never changes once it is published; a new state under the same key is a new folder.
+    """
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     return snapshots_folder(image, board, profile) / name
 
 
 def has_snapshot(image: Image, profile: Profile, key: str, *, board: QemuBoard | None = None) -> bool:
     """Return whether the state `key` is saved for this image, profile and board (the image's own)."""
-    return (snapshot_folder(image, board or image.board, profile, key) / "meta.json").exists()
+    return (snapshot_link(image, board or image.board, profile, key) / "meta.json").exists()
+
+
+def open_snapshot(image: Image, board: QemuBoard, profile: Profile, key: str) -> Path:
+    """Return the folder of the state `key`. Raises ConfigError if it isn't saved."""
+    folder = snapshot_link(image, board, profile, key).resolve()
+    if not (folder / "meta.json").exists():
+        raise ConfigError(
+            f"no snapshot `{key}` for the {profile} profile of this board and image",
+            where="emulated device",
+            next_step="Start without one, or save it first.",
+        )
+    return folder
 
 
 def make_overlay(target: Path, base: Path, base_format: str) -> None:
@@ -73,24 +89,23 @@ def merge_disk(overlay: Path, parent: Path | None, target: Path, image_disk: str
 
 
 @contextlib.contextmanager
-def publishing(final: Path, key: str) -> Iterator[Path]:
-    """Yield a temporary folder for `state` and `disk.qcow2`; publish it as `final` when the block ends well.
+def publishing(link: Path, key: str) -> Iterator[Path]:
+    """Yield a temporary folder for `state` and `disk.qcow2`; publish it when the block ends well.
 
-    A snapshot that was there under the key gives way; machines that run from it keep their open files.
+    Machines that run from a state that was under the key keep its folder; the cache's cap removes it later.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    work = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    name = f"{link.name}.{secrets.token_hex(4)}"
+    work = link.with_name(f".{name}.tmp")
     work.mkdir()
     try:
         yield work
         meta = {"key": key, "saved_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         write_atomically(work / "meta.json", json.dumps(meta).encode())
-        with file_lock(final.parent / ".lock"):
-            old = work.with_suffix(".old")
-            if final.exists():
-                os.rename(final, old)
-            os.rename(work, final)
-        shutil.rmtree(old, ignore_errors=True)
+        os.rename(work, link.with_name(name))
+        pointer = link.with_name(f".{name}.link")
+        pointer.symlink_to(name)
+        os.replace(pointer, link)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise

@@ -8,6 +8,7 @@ package debian-archive-keyring. `HIL_HARNESS_DEBIAN_MIRROR` names another mirror
 from __future__ import annotations
 
 import os
+import urllib.parse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ _NAMED_SUITES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "s
 _SUITES = frozenset(
     [*_NAMED_SUITES, "oldoldstable", "oldstable", "stable", "testing", "unstable"]
 )
+_SCHEMES = ("http", "https", "mirror+http", "mirror+https", "tor+http", "tor+https")
 _SUFFIXES = ("-updates", "-security", "/updates", "-backports", "-proposed-updates")
 
 
@@ -111,22 +113,34 @@ def _base_suite(suite: str) -> tuple[str, str]:
     return suite, ""
 
 
-def debian_mirrors(entries: Iterable[Entry]) -> tuple[Entry | None, Entry | None]:
-    """Return the host's (main, security) entries of the Debian archive, None for what it lacks.
+def _trust(entry: Entry) -> int:
+    """Return how surely an entry is the Debian archive; 0: it isn't.
 
-    Debian's own are told from third parties' by suite and component; cdrom and file entries don't count.
+    Third parties use the same suite and component names, so the address and the key must speak for it.
     """
-    main = security = None
+    base, _ = _base_suite(entry.suite)
+    url = urllib.parse.urlsplit(entry.uri)
+    if base not in _SUITES or "main" not in entry.components or url.scheme not in _SCHEMES:
+        return 0
+    if f".{url.hostname or ''}".endswith(".debian.org"):
+        return 3
+    signed_by = dict(entry.options).get("signed-by", "")
+    if "debian-archive" in signed_by:
+        return 2
+    return int(not signed_by and base in _NAMED_SUITES and "debian" in url.path)
+
+
+def debian_mirrors(entries: Iterable[Entry]) -> tuple[Entry | None, Entry | None]:
+    """Return the host's (main, security) entries of the Debian archive, None for what it lacks."""
+    best: dict[bool, Entry] = {}
     for entry in entries:
-        base, suffix = _base_suite(entry.suite)
-        remote = entry.uri.startswith(("http://", "https://", "mirror+", "tor+"))
-        if base not in _SUITES or "main" not in entry.components or not remote:
+        _, suffix = _base_suite(entry.suite)
+        security = suffix in ("-security", "/updates")
+        if not _trust(entry) or not (security or suffix == ""):
             continue
-        if suffix in ("-security", "/updates"):
-            security = security or entry
-        elif suffix == "":
-            main = main or entry
-    return main, security
+        if security not in best or _trust(entry) > _trust(best[security]):
+            best[security] = entry
+    return best.get(False), best.get(True)
 
 
 def _stanza(uri: str, suites: str, options: Iterable[tuple[str, str]]) -> str:
@@ -147,8 +161,8 @@ def guest_sources(entries: Iterable[Entry], *, distribution: str, mirror: str | 
 
     Raises HostSetupError when a Debian host's sources hold no Debian archive.
     """
-    mirror = mirror or os.environ.get(ENV_MIRROR)
-    main, security = debian_mirrors(entries)
+    mirror = mirror or os.environ.get(ENV_MIRROR) or None
+    main, security = debian_mirrors(entries) if distribution == "debian" else (None, None)
     if mirror is None and main is None and distribution == "debian":
         raise HostSetupError(
             "the host's apt sources hold no Debian archive with component main, so the arm64 image has "

@@ -13,7 +13,7 @@ from harness.emulation import keeper, runs
 from harness.emulation.command import Profile
 from harness.emulation.image import open_image
 from harness.emulation.machine import END_TIMEOUT_S, Machine, read_info
-from harness.errors import DataError, DeadlineExceeded, UnknownDevice
+from harness.errors import DataError, DeadlineExceeded, TransientError, UnknownDevice
 from harness.model import QemuBoard
 
 
@@ -66,6 +66,8 @@ def _folder(name: str) -> Path:
 def find_machine(name: str) -> Machine:
     """Return the supervised machine `name`. Raises UnknownDevice, with the names that are up."""
     folder = _folder(name)
+    if not (folder / "info.json").exists():
+        raise TransientError("is still starting", where=name, next_step="Try again in some seconds.")
     info = read_info(folder)
     board = QemuBoard(**info["board"])
     return Machine(folder, open_image(info["image"], board), board, info)
