@@ -69,7 +69,7 @@ def _ecdf(data: ReportData) -> Figure | None:
                 f"{values.size} samples: half are at or under {format_quantity(p50, 'ns', 4)}, 99% at or "
                 f"under {format_quantity(p99, 'ns', 4)}, the slowest is "
                 f"{format_quantity(float(values[-1]), 'ns', 4)}.",
-                f"latency, {unit}",
+                f"latency, {unit} ({fidelity})",
                 "share of samples",
                 (Mark(label, style_of[run.model, run.device.name], floats(kept / factor), floats(share)),),
             )
@@ -115,7 +115,7 @@ def _processes(data: ReportData) -> Figure | None:
                 f"{len(processes)} fresh processes; their medians differ by {spread * 100:.2g}% at most, "
                 f"from {format_quantity(min(medians), 'ns', 4)} to {format_quantity(max(medians), 'ns', 4)}.",
                 "process",
-                f"latency, {unit}",
+                f"latency, {unit} ({fidelity})",
                 tuple(marks),
             )
         )
@@ -175,9 +175,8 @@ def _sweep_panel(data: ReportData, name: str, results: Sequence[Result]) -> Pane
         first, last = (format_quantity(mine[size], unit) for size in (sizes[0], sizes[-1]))
         words.append(f"{labels[pair]}: {first} at batch {sizes[0]}, {last} at batch {sizes[-1]}")
     title = "Throughput" if name == "throughput_per_s" else "Time per batch (p50)"
-    axis = (
-        f"inferences per second{', ' + shown if factor != 1 else ''}" if unit == "1/s" else f"time, {shown}"
-    )
+    axis = f"time, {shown}" if unit == "ns" else f"inferences per second{', ' + shown if shown else ''}"
+    axis += f" ({results[0].fidelity})"
     return Panel("sweep", title, "; ".join(words) + ".", "batch size", axis, tuple(marks))
 
 

@@ -15,9 +15,9 @@ from harness.model import Condition, DeviceFacts, Fidelity, Result, Run, Verdict
 from harness.report.data import ReportData
 from harness.report.figure import Figure, last, subjects
 from harness.report.figures import build_figures
-from harness.report.plots import draw, style_class
+from harness.report.plots import draw, style_class, style_mark
 from harness.report.tradeoff import is_task
-from harness.units import format_quantity
+from harness.units import format_apart, format_quantity
 
 _MAX_LOG_CHARACTERS = 8_000  # of each run's log, its end; log.txt has the whole
 
@@ -44,7 +44,7 @@ _MEANINGS = {
     Verdict.PASS: "Everything that was judged is within its limits.",
     Verdict.FAIL: "At least one result is beyond its limit.",
     Verdict.INCONCLUSIVE: "At least one interval straddles its limit: more samples are needed.",
-    Verdict.INVALID: "The evidence is incomplete or was taken under wrong conditions; it doesn't judge the model.",
+    Verdict.INVALID: "The evidence is incomplete or contradicts itself: it says nothing about the model.",
     Verdict.INFRA_ERROR: "The lab failed, not the model. Try again.",
     Verdict.NOT_JUDGED: "Nothing was set to judge it by.",
 }
@@ -102,7 +102,7 @@ class ComparedRow:
     group_id: str
     model: str
     detail: str
-    swatch: str
+    mark: tuple[str, str]  # class and character, as in the figures
     cells: tuple[ComparedCell, ...]
     verdict: Badge
 
@@ -127,7 +127,7 @@ class FigureView:
     caption: str
     fidelity: tuple[Badge, ...]
     panels: tuple[PanelView, ...]
-    legend: tuple[tuple[str, str], ...]  # (class of the swatch, label)
+    legend: tuple[tuple[str, str, str], ...]  # (class, mark, label)
     csv_href: str
     json_href: str
     note: str
@@ -298,7 +298,8 @@ def _interval(result: Result) -> str:
         return "–"
     if result.low == result.high == result.value:
         return "exact" if result.n == 1 else "no spread"
-    return f"{_quantity(result.low, result)} – {_quantity(result.high, result)}"
+    low, high = format_apart(result.low, result.high, result.unit)
+    return f"{low} – {high}"
 
 
 def _limit(result: Result) -> str:
@@ -345,7 +346,7 @@ def _comparison(data: ReportData) -> Comparison | None:
                 f"results-{styles[pair] + 1}",
                 pair[0],
                 " · ".join(filter(None, (_variant(data, pair[0]), _runtime(mine[0]), pair[1]))),
-                style_class(styles[pair]),
+                (style_class(styles[pair]), style_mark(styles[pair])),
                 cells,
                 verdict_badge(worst(r.verdict for r in mine)),
             )
@@ -397,7 +398,7 @@ def _figure_view(data: ReportData, figure: Figure) -> FigureView:
         PanelView(panel.title, panel.description, draw(panel, f"{figure.id}-{number}"))
         for number, panel in enumerate(figure.panels, 1)
     )
-    keys = tuple((style_class(n), label) for n, label in enumerate(subjects(data).values()))
+    keys = tuple((style_class(n), style_mark(n), label) for n, label in enumerate(subjects(data).values()))
     return FigureView(
         figure.id,
         figure.title,
@@ -441,7 +442,7 @@ def _run_view(number: int, run: Run) -> RunView:
     return RunView(
         id=f"run-{number}",
         run_id=run.run_id,
-        title=f"{run.suite} · {run.model} · {run.device.name}",
+        title=" · ".join(filter(None, (_kind_of_run(run), run.model, run.device.name))),
         attempt=f"attempt {run.attempt}",
         outcome=_OUTCOMES[run.outcome.value],
         duration=format_quantity(run.duration_s, "s"),
@@ -468,6 +469,10 @@ def _run_view(number: int, run: Run) -> RunView:
         ),
         log=run.log[-_MAX_LOG_CHARACTERS:],
     )
+
+
+def _kind_of_run(run: Run) -> str:
+    return f"{run.suite}, {run.scenario.replace('_', ' ')}" if run.scenario else run.suite
 
 
 def _envelope(conditions: Sequence[Condition]) -> str:

@@ -29,7 +29,8 @@ _COLOURS = {
 }
 _INK, _MUTED, _GRID, _SURFACE, *_SERIES = _COLOURS
 STYLES = len(_SERIES)
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+# marker → the same shape as text, for legends
+_MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚"}
 _DASHES = ("-", "--", "-.", ":")
 _SIZE_INCHES = (4.6, 2.8)
 _LONGEST_LABEL = 26
@@ -80,8 +81,17 @@ def draw(panel: Panel, id_: str) -> str:
 
 
 def style_class(style: int) -> str:
-    """Return the class of the swatch that stands for `style` in a legend."""
+    """Return the class that gives a legend's mark the colour of `style`."""
     return f"s{style % STYLES + 1}"
+
+
+def style_mark(style: int) -> str:
+    """Return the character with the shape of `style`: colour and shape together tell 36 apart."""
+    return list(_MARKERS.values())[_shape(style)]
+
+
+def _shape(style: int) -> int:
+    return (style + style // STYLES) % len(_MARKERS)
 
 
 def _colour(mark: Mark) -> str:
@@ -89,7 +99,7 @@ def _colour(mark: Mark) -> str:
 
 
 def _marker(mark: Mark) -> str:
-    return _MARKERS[mark.style % len(_MARKERS)]
+    return list(_MARKERS)[_shape(mark.style)]
 
 
 def _dash(mark: Mark) -> str:
@@ -150,16 +160,18 @@ def _sweep(axes: Any, panel: Panel) -> None:
 
 
 def _bars(axes: Any, panel: Panel) -> None:
+    furthest = max(max(mark.x[0], mark.limit or 0.0) for mark in panel.marks)
     for row, mark in enumerate(panel.marks):
         (value,) = mark.x
-        axes.barh(row, value, height=0.58, color=_colour(mark))
+        axes.barh(row, value, height=0.62, color=_colour(mark))
+        inside = value > 0.2 * furthest
         axes.annotate(
-            f"{value:.3g}", (value, row), (4, 0), textcoords="offset points", va="center", fontsize=8
-        )
+            f"{value:.3g}", (value, row), (-5 if inside else 5, 0), textcoords="offset points", va="center",
+            ha="right" if inside else "left", fontsize=8, color=_SURFACE if inside else _INK,
+        )  # fmt: skip
         if mark.limit is not None:
             axes.plot([mark.limit] * 2, [row - 0.4, row + 0.4], color=_INK, linewidth=1.6)
-    furthest = max(max(mark.x[0], mark.limit or 0.0) for mark in panel.marks)
-    axes.set_xlim(0, furthest * 1.14 or 1)
+    axes.set_xlim(0, furthest * 1.05 or 1)
     axes.set_yticks(range(len(panel.marks)), [_label(mark.label) for mark in panel.marks])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0, labelcolor=_INK)

@@ -22,10 +22,10 @@ def trade_off(data: ReportData) -> Figure | None:
             best = _undominated(points)
             task = next((p.task for p in points if p.task), None)
             title = f" on {device.name}" if len(data.devices) > 1 else ""
-            panels.append(_panel(data, points, best, f"Size against latency{title}", "size"))
+            panels.append(_panel(fidelity, data, points, best, f"Size against latency{title}", "size"))
             if task is not None and all(p.task == task for p in points):
                 name = METRICS[task].title
-                panels.append(_panel(data, points, best, f"{name} against latency{title}", "task"))
+                panels.append(_panel(fidelity, data, points, best, f"{name} against latency{title}", "task"))
             seen.append(fidelity)
             rows += [
                 (p.model, p.device, fidelity.value, p.latency, p.size, p.task, p.quality, int(p in best))
@@ -106,7 +106,12 @@ def _undominated(points: Sequence[_Point]) -> list[_Point]:
 
 
 def _panel(
-    data: ReportData, points: Sequence[_Point], best: Sequence[_Point], title: str, against: str
+    fidelity: Fidelity,
+    data: ReportData,
+    points: Sequence[_Point],
+    best: Sequence[_Point],
+    title: str,
+    against: str,
 ) -> Panel:
     labels, style_of = subjects(data), styles(data)
     x_factor, x_unit = scale("ns", max(p.latency for p in points))
@@ -129,4 +134,6 @@ def _panel(
     ]
     name = "model size" if against == "size" else METRICS[points[0].task or ""].title.lower()
     y_label = f"{name}, {y_unit}" if y_unit else name
-    return Panel("scatter", title, "; ".join(words) + ".", f"latency p50, {x_unit}", y_label, marks)
+    return Panel(
+        "scatter", title, "; ".join(words) + ".", f"latency p50, {x_unit} ({fidelity})", y_label, marks
+    )
