@@ -79,9 +79,7 @@ class Board:
             self.connection.close()
 
 
-def open_board(
-    device: Device, profile: str, requests: Sequence[RuntimeRequest], progress: Progress
-) -> Board:
+def open_board(device: Device, profile: str, requests: Sequence[RuntimeRequest], progress: Progress) -> Board:
     """Open `device` with the environments of `requests` installed.
 
     Raises TransientError when it can't be reached, DeviceError when it answers with a failure,

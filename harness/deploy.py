@@ -141,9 +141,7 @@ def collect_garbage(
     return tuple(reply["removed"]), int(reply["freed_bytes"])
 
 
-def _send(
-    connection: Connection, source: Path, size_bytes: int, progress: ByteProgress | None
-) -> str:
+def _send(connection: Connection, source: Path, size_bytes: int, progress: ByteProgress | None) -> str:
     incoming = secrets.token_hex(12)
     target = posixpath.join(connection.home(), "incoming", incoming)
     connection.push(source, target, timeout_s=transfer_timeout_s(size_bytes), progress=progress)

@@ -33,6 +33,7 @@ _ROWS = (
     Metric("model_size_bytes", "bytes", LOWER, "size", "Model file size"),
     Metric("load_time_ns", "ns", LOWER, "time", "Load time"),
     Metric("first_inference_ns", "ns", LOWER, "time", "First inference"),
+    Metric("latency_mean_ns", "ns", LOWER, "time", "Latency, mean"),
     Metric("latency_p50_ns", "ns", LOWER, "time", "Latency p50"),
     Metric("latency_p90_ns", "ns", LOWER, "time", "Latency p90"),
     Metric("latency_p95_ns", "ns", LOWER, "time", "Latency p95"),

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import gate as gates
-from harness import model_files
+from harness import model_files, selection
 from harness import plan as plans
 from harness import registry as registries
-from harness import selection
 from harness.errors import ConfigError, HarnessError
 from harness.model import Device, Outcome, Plan, PlanModel, Run, Verdict
 from harness.progress import Progress
@@ -116,7 +115,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--devices", dest="hil_devices_file", metavar="FILE",
         help="the devices.toml (default: searched from here upwards)")  # fmt: skip
     add("--model", dest="hil_model", action="append", metavar="FILE",
-        help="model file, NAME of the plan, or NAME=FILE: a candidate for the plan's NAME (repeatable)")  # fmt: skip
+        help="file, the plan's NAME, or NAME=FILE: a candidate for that NAME (repeatable)")  # fmt: skip
     add("--plan", dest="hil_plan", metavar="FILE", help="the plan (default: release.toml beside the suites)")
     add("--runtime", dest="hil_runtime", action="append", metavar="NAME[==VERSION]",
         help="runtime to use instead of the plan's; several compare builds (repeatable)")  # fmt: skip
@@ -194,9 +193,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanting = [i for i in session.items if "target" in getattr(i, "fixturenames", ())]
     if wanting and not desk.devices:
         registry = registries.load_registry(
-            registries.find_devices_file(
-                config.option.hil_devices_file, Path(config.invocation_params.dir)
-            )
+            registries.find_devices_file(config.option.hil_devices_file, Path(config.invocation_params.dir))
         )
         raise pytest.UsageError(
             f"harness: no device given; add --device NAME, one of: {', '.join(registries.names(registry))}."
@@ -336,7 +333,7 @@ class _NoBenchmark:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
-    report: pytest.TestReport = yield  # type: ignore[misc,assignment]
+    report: pytest.TestReport = yield  # type: ignore[assignment]
     if report.failed and not item.stash.get(RUN, False):
         item.config.stash[DESK].foreign_failure = True  # a failure that none of our runs explains
     elif report.when == "call" and report.failed and not _is_ours(report):

@@ -209,7 +209,9 @@ def _make(
         out.mkdir()
         digest, size = _pack(root, out / "env.tar.gz", found.excludes)
         (out / "meta.json").write_text(
-            json.dumps({"sha256": digest, "size_bytes": size, "packages": packages, "platform": str(platform)})
+            json.dumps(
+                {"sha256": digest, "size_bytes": size, "packages": packages, "platform": str(platform)}
+            )
         )
         cache.sync_tree(out)
         out.rename(folder)
@@ -285,8 +287,19 @@ def _compile(root: Path, platform: Platform) -> None:
         return
     # -s and -p: no path of this host in the files, so that the same wheels give the same bytes
     subprocess.run(
-        [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
-         "-s", str(root), "-p", "env", str(root)],  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "compileall",
+            "-q",
+            "--invalidation-mode",
+            "unchecked-hash",
+            "-s",
+            str(root),
+            "-p",
+            "env",
+            str(root),
+        ],
         capture_output=True,
         timeout=PIP_TIMEOUT_S,
     )
@@ -295,17 +308,24 @@ def _compile(root: Path, platform: Platform) -> None:
 def _pack(root: Path, target: Path, excludes: Sequence[str]) -> tuple[str, int]:
     """Write a tar of `root`, the same bytes for the same files; return its SHA-256 and size."""
     skip = set(excludes)
-    with target.open("wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for path in sorted(p for p in root.rglob("*") if p.is_file()):
-                name = path.relative_to(root)
-                if skip.intersection(name.parts[:-1]) or name.suffix == ".pyi" or name.parts[:2] == ("site", "bin"):
-                    continue
-                info = tarfile.TarInfo(name.as_posix())
-                data = path.read_bytes()
-                info.size = len(data)
-                info.mode = 0o644
-                tar.addfile(info, io.BytesIO(data))
+    with (
+        target.open("wb") as raw,
+        gzip.GzipFile("", "wb", 1, raw, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in sorted(p for p in root.rglob("*") if p.is_file()):
+            name = path.relative_to(root)
+            if (
+                skip.intersection(name.parts[:-1])
+                or name.suffix == ".pyi"
+                or name.parts[:2] == ("site", "bin")
+            ):
+                continue
+            info = tarfile.TarInfo(name.as_posix())
+            data = path.read_bytes()
+            info.size = len(data)
+            info.mode = 0o644
+            tar.addfile(info, io.BytesIO(data))
     with target.open("rb") as f:
         digest = hashlib.file_digest(f, "sha256").hexdigest()
     return digest, os.path.getsize(target)

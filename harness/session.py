@@ -20,9 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from harness import board as boards
-from harness import model_files, runtimes
+from harness import leases, model_files, runtimes
 from harness.board import Board
-from harness.errors import ConfigError, HarnessError, HostSetupError, ModelRejected, TransientError, Unsupported
+from harness.errors import (
+    ConfigError,
+    HarnessError,
+    HostSetupError,
+    ModelRejected,
+    TransientError,
+    Unsupported,
+)
 from harness.measure.accuracy import measure_accuracy
 from harness.measure.bench import Bench, Observation
 from harness.measure.envelope import compute_conditions
@@ -74,7 +81,9 @@ class Measure:
 MEASURES: dict[str, Measure] = {
     "deploy": Measure("deploy", boards.FUNCTIONAL, lambda session, bench: measure_load(bench)),
     "accuracy": Measure(
-        "accuracy", boards.FUNCTIONAL, lambda session, bench: measure_accuracy(bench, session.reference(bench))
+        "accuracy",
+        boards.FUNCTIONAL,
+        lambda session, bench: measure_accuracy(bench, session.reference(bench)),
     ),
     "memory": Measure("memory", boards.FUNCTIONAL, lambda session, bench: measure_memory(bench)),
     "single_stream": Measure("latency", boards.TIMING, lambda session, bench: measure_single_stream(bench)),
@@ -96,7 +105,12 @@ class Session:
     """Open boards, runs and their store for one pytest call. Use `run` for each measurement."""
 
     def __init__(
-        self, options: SessionOptions, plan: Plan, targets: Sequence[Target], local: Device | None, progress: Progress
+        self,
+        options: SessionOptions,
+        plan: Plan,
+        targets: Sequence[Target],
+        local: Device | None,
+        progress: Progress,
     ) -> None:
         self.options = options
         self.plan = plan
@@ -114,6 +128,8 @@ class Session:
         self._rejected: dict[str, str] = {}
         self._benches: dict[tuple[str, str, str], Bench] = {}
         self._writer: SessionWriter | None = None
+        self._leases = contextlib.ExitStack()
+        self._leased: set[str] = set()
         self._started_at = _now()
 
     # -- measuring
@@ -134,7 +150,8 @@ class Session:
     def _attempt(self, kind: str, target: Target, test: str, attempt: int) -> tuple[Run, bool]:
         measure = MEASURES[kind]
         started_at, started = _now(), time.monotonic()
-        outcome, error, observation, transient = Outcome.COMPLETED, None, Observation(), False
+        outcome, observation, transient = Outcome.COMPLETED, Observation(), False
+        error: HarnessError | None = None
         reason: str | None = None
         try:
             if (rejected := self._rejected.get(target.id)) and measure.suite != "deploy":
@@ -160,7 +177,9 @@ class Session:
         except Exception:
             self.internal_error = True
             raise
-        run = self._record(kind, target, test, attempt, started_at, started, outcome, observation, error, reason)
+        run = self._record(
+            kind, target, test, attempt, started_at, started, outcome, observation, error, reason
+        )
         return run, transient
 
     def _observe(self, measure: Measure, target: Target) -> Observation:
@@ -215,6 +234,7 @@ class Session:
                 # one device at a time, in one profile: a second emulated machine would share the host's cores
                 for name in {n for n, _ in self._boards} - {self._local.name}:
                     self._close_board(name)
+            self._lease(device)
             requests = []
             for target in self.targets:
                 if target.device.name == device.name or device.name == self._local.name:
@@ -228,6 +248,13 @@ class Session:
             self._facts.setdefault(device.name, self._boards[key].facts)
         return self._boards[key]
 
+    def _lease(self, device: Device) -> None:
+        """Hold a device that is measured until the session closes; the host as a reference needs none."""
+        measured = any(target.device.name == device.name for target in self.targets)
+        if measured and device.name not in self._leased:
+            self._leases.enter_context(leases.lease(device, purpose=f"session {self.session_id}"))
+            self._leased.add(device.name)
+
     def _close_board(self, name: str) -> None:
         for key in [k for k in self._boards if k[0] == name]:
             board = self._boards.pop(key)
@@ -240,6 +267,8 @@ class Session:
         """Close every board. Safe to call twice."""
         for name, _ in list(self._boards):
             self._close_board(name)
+        self._leases.close()
+        self._leased.clear()
         self.progress.stop()
 
     # -- the store
@@ -293,7 +322,9 @@ class Session:
 
     def _keep(self, run: Run) -> None:
         if self._writer is None:
-            self._writer = Store(self.options.reports_dir).open_session(self.record(), self.options.report_dir)
+            self._writer = Store(self.options.reports_dir).open_session(
+                self.record(), self.options.report_dir
+            )
         self._writer.add_run(run)
         self.runs.append(run)
 

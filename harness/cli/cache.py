@@ -13,10 +13,15 @@ KINDS = ("images", "snapshots", "environments")
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("cache", help="list or prune cached images and runtimes", description=__doc__)
+    parser = commands.add_parser(
+        "cache", help="list or prune cached images and runtimes", description=__doc__
+    )
     parser.add_argument("--prune", action="store_true", help="remove the least recently used beyond the cap")
     parser.add_argument(
-        "--cap-gib", type=float, default=cache.DEFAULT_CAP_BYTES / (1 << 30), help="the cap (default: %(default)g)"
+        "--cap-gib",
+        type=float,
+        default=cache.DEFAULT_CAP_BYTES / (1 << 30),
+        help="the cap (default: %(default)g)",
     )
     parser.set_defaults(function=run)
 

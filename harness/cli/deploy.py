@@ -18,12 +18,21 @@ from harness.units import format_bytes
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("deploy", help="put models on a device, list versions, roll back", description=__doc__)
-    parser.add_argument("--devices", metavar="FILE", help="the devices.toml (default: searched from here upwards)")
+    parser = commands.add_parser(
+        "deploy", help="put models on a device, list versions, roll back", description=__doc__
+    )
+    parser.add_argument(
+        "--devices", metavar="FILE", help="the devices.toml (default: searched from here upwards)"
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, function, text, extra in (
         ("push", push, "deploy a model file and make it the active version", ("model",)),
-        ("list", list_versions, "versions of a model, newest first; without a model, what is active", ("model?",)),
+        (
+            "list",
+            list_versions,
+            "versions of a model, newest first; without a model, what is active",
+            ("model?",),
+        ),
         ("rollback", rollback, "make the version before the active one active again", ("model",)),
         ("gc", collect, "remove what no model has used lately", ()),
     ):
@@ -37,7 +46,9 @@ def add_parser(commands: Any) -> None:
         if name == "push":
             action.add_argument("--name", help="name of the model (default: the file's)")
         if name == "gc":
-            action.add_argument("--keep-versions", type=int, default=3, help="versions kept of each model (default: 3)")
+            action.add_argument(
+                "--keep-versions", type=int, default=3, help="versions kept of each model (default: 3)"
+            )
         action.set_defaults(function=function)
 
 
@@ -55,7 +66,9 @@ def push(args: argparse.Namespace) -> int:
     finally:
         board.close()
     sent = "sent" if done.pushed else "already there"
-    sys.stdout.write(f"{done.name}: {done.sha256[:12]} is active ({sent}, {format_bytes(artifact.size_bytes)})\n")
+    sys.stdout.write(
+        f"{done.name}: {done.sha256[:12]} is active ({sent}, {format_bytes(artifact.size_bytes)})\n"
+    )
     return 0
 
 

@@ -17,9 +17,13 @@ from harness.units import format_bytes
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("devices", help="list, check, start, stop or enter devices", description=__doc__)
+    parser = commands.add_parser(
+        "devices", help="list, check, start, stop or enter devices", description=__doc__
+    )
     parser.set_defaults(function=list_devices)
-    parser.add_argument("--devices", metavar="FILE", help="the devices.toml (default: searched from here upwards)")
+    parser.add_argument(
+        "--devices", metavar="FILE", help="the devices.toml (default: searched from here upwards)"
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for name, function, text in (
         ("list", list_devices, "names, types and how they are reached (the default)"),
@@ -33,7 +37,9 @@ def add_parser(commands: Any) -> None:
         if name != "list":
             action.add_argument("name", nargs="?" if name == "check" else None, help="unit, type or tag:NAME")
         if name == "up":
-            action.add_argument("--profile", choices=(boards.FUNCTIONAL, boards.TIMING), default=boards.FUNCTIONAL)
+            action.add_argument(
+                "--profile", choices=(boards.FUNCTIONAL, boards.TIMING), default=boards.FUNCTIONAL
+            )
             action.add_argument("--hours", type=float, default=8.0, help="its lifetime (default: 8)")
         if name == "ssh":
             action.add_argument("argv", nargs=argparse.REMAINDER, help="command (default: a shell)")
@@ -51,7 +57,7 @@ def list_devices(args: argparse.Namespace) -> int:
     from harness import emulation
 
     running = {m.name: m for m in emulation.list_machines()}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for device in _registry(args).devices.values():
         state = _state(running[device.name]) if device.name in running else ""
         rows.append((device.name, device.type.name, device.kind, _address(device), state))
@@ -125,7 +131,9 @@ def up(args: argparse.Namespace) -> int:
                 lifetime_s=args.hours * 3600,
                 progress=progress.share,
             )
-    sys.stdout.write(f"{device.name}: up on port {machine.ssh_port}; enter it: harness devices ssh {device.name}\n")
+    sys.stdout.write(
+        f"{device.name}: up on port {machine.ssh_port}; enter it: harness devices ssh {device.name}\n"
+    )
     return 0
 
 
@@ -160,7 +168,7 @@ def ssh(args: argparse.Namespace) -> int:
 def _emulated(device: Device) -> Any:
     if device.qemu is None:
         raise ConfigError(
-            f"it is {'this host' if device.kind == 'local' else 'a real board'}; only emulated devices go up and down.",
+            f"its kind is {device.kind}; only emulated devices go up and down.",
             where=device.name,
         )
     return device.qemu

@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _files() -> list[tuple[str, str]]:
     root = resources.files("harness.starter")
-    suites = [f"suites/{n}.py" for n in ("conftest", "test_deploy", "test_accuracy", "test_memory", "test_latency")]
+    suites = [
+        f"suites/{n}.py" for n in ("conftest", "test_deploy", "test_accuracy", "test_memory", "test_latency")
+    ]
     names = ["devices.toml", "suites/release.toml", *suites]
     return [(name, root.joinpath(name).read_text()) for name in names]

@@ -93,6 +93,10 @@ def _load(before: Mapping[str, Any], after: Mapping[str, Any]) -> Condition:
 def _unseen(name: str, expected: str, required: bool) -> Condition:
     if required:
         return Condition(
-            name, NOT_OBSERVABLE, expected, False, "Its type requires this evidence: give the unit a source of it."
+            name,
+            NOT_OBSERVABLE,
+            expected,
+            False,
+            "Its type requires this evidence: give the unit a source of it.",
         )
     return Condition(name, NOT_OBSERVABLE, expected, None)

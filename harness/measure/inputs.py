@@ -17,7 +17,6 @@ from harness.errors import ConfigError, nearest
 from harness.model import Signature, TensorSpec
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 LABELS = "labels"
@@ -126,9 +125,7 @@ def make_inputs(signature: Signature, shapes: Mapping[str, tuple[int, ...]], mod
     return _pack(arrays, None, made=True)
 
 
-def made_shape(
-    spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[tuple[int, ...], str | None]:
+def made_shape(spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, ...], str | None]:
     """Return the shape of one sample with its batch axis (1), or what keeps it from being known."""
     if spec.name in shapes:
         given = shapes[spec.name]
@@ -167,5 +164,3 @@ def _pack(arrays: Mapping[str, Any], labels: npt.NDArray[Any] | None, *, made: b
     data = buffer.getvalue()
     n_samples = len(next(iter(arrays.values()))) if arrays else 0
     return Inputs(data, hashlib.sha256(data).hexdigest(), n_samples, labels, made)
-
-

@@ -25,8 +25,8 @@ def own(adapter, requirements=lambda version, python: ()):
     return RuntimeDescriptor("own", ("onnx",), "1.0", requirements, adapter)
 
 
-def make(found, spec=RuntimeSpec("own")) -> Environment:
-    return runtimes.environment(spec, found, PI)
+def make(found, spec=None) -> Environment:
+    return runtimes.environment(spec or RuntimeSpec("own"), found, PI)
 
 
 def elf(machine: int) -> bytes:
@@ -83,7 +83,9 @@ def test_the_same_files_give_the_same_bytes(tmp_path, monkeypatch):
 
 
 def test_tests_and_stubs_stay_behind(monkeypatch):
-    fake_pip(monkeypatch, {"pkg/__init__.py": b"", "pkg/x.pyi": b"", "pkg/tests/test_x.py": b"", "bin/tool": b""})
+    fake_pip(
+        monkeypatch, {"pkg/__init__.py": b"", "pkg/x.pyi": b"", "pkg/tests/test_x.py": b"", "bin/tool": b""}
+    )
     made = make(own("own", lambda version, python: ("pkg==1",)))
     with tarfile.open(made.path) as tar:
         names = tar.getnames()
@@ -93,7 +95,7 @@ def test_tests_and_stubs_stay_behind(monkeypatch):
 
 def test_a_wheel_of_another_architecture_is_refused(monkeypatch):
     fake_pip(monkeypatch, {"pkg/core.so": elf(62)})
-    with pytest.raises(RuntimeUnavailable, match="built for x86_64, expected aarch64"):
+    with pytest.raises(RuntimeUnavailable, match=r"built for x86_64, expected aarch64"):
         make(own("own", lambda version, python: ("pkg==1",)))
     assert not list((runtimes.cache.folder("environments")).iterdir())  # nothing half-made stays
 
@@ -106,13 +108,13 @@ def test_a_version_that_does_not_exist_names_those_that_do(monkeypatch):
 
 def test_an_index_that_does_not_answer_is_the_labs_failure(monkeypatch):
     fake_pip(monkeypatch, returncode=1, stderr="ERROR: Could not find … (from versions: none)\n")
-    with pytest.raises(RuntimeUnavailable, match="package index"):
+    with pytest.raises(RuntimeUnavailable, match=r"package index"):
         make(own("own", lambda version, python: ("pkg==9",)))
 
 
 def test_a_python_without_pip_says_how_to_get_it(monkeypatch):
     fake_pip(monkeypatch, returncode=1, stderr="/usr/bin/python3: No module named pip\n")
-    with pytest.raises(HostSetupError, match="ensurepip"):
+    with pytest.raises(HostSetupError, match=r"ensurepip"):
         make(own("own", lambda version, python: ("pkg==9",)))
 
 
@@ -135,9 +137,9 @@ def test_numpy_follows_the_runtimes_age():
 
 
 def test_a_runtime_that_cannot_run_the_format_names_those_that_can():
-    with pytest.raises(ConfigError, match="runtimes for it: .*litert"):
+    with pytest.raises(ConfigError, match=r"runtimes for it: .*litert"):
         runtimes.descriptor(RuntimeSpec("onnxruntime"), "tflite")
-    with pytest.raises(ConfigError, match="did you mean `litert`"):
+    with pytest.raises(ConfigError, match=r"did you mean `litert`"):
         runtimes.descriptor(RuntimeSpec("litrt"), "tflite")
 
 

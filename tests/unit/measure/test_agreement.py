@@ -62,5 +62,5 @@ def test_rmse_by_hand():
 
 
 def test_an_unknown_task_names_the_nearest():
-    with pytest.raises(Exception, match="did you mean `accuracy`"):
+    with pytest.raises(Exception, match=r"did you mean `accuracy`"):
         measure_task("acuracy", {"y": np.ones((1, 2))}, np.array([0]))

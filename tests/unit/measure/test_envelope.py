@@ -7,7 +7,13 @@ import pytest
 from harness.measure.envelope import compute_conditions
 
 BEFORE = {"boot_id": "a", "monotonic_ns": 0, "realtime_ns": 10**18, "throttled_bits": None, "load1": 0.1}
-AFTER = {"boot_id": "a", "monotonic_ns": 10**10, "realtime_ns": 10**18 + 10**10, "throttled_bits": None, "load1": 0.2}
+AFTER = {
+    "boot_id": "a",
+    "monotonic_ns": 10**10,
+    "realtime_ns": 10**18 + 10**10,
+    "throttled_bits": None,
+    "load1": 0.2,
+}
 
 
 def line(name, before, after, required=()):
@@ -22,7 +28,9 @@ def test_a_reboot_breaks_it():
     assert line("same boot", BEFORE, {**AFTER, "boot_id": "b"}).ok is False
 
 
-@pytest.mark.parametrize(("step_ns", "ok"), [(0, True), (4 * 10**8, True), (6 * 10**8, False), (-(10**9), False)])
+@pytest.mark.parametrize(
+    ("step_ns", "ok"), [(0, True), (4 * 10**8, True), (6 * 10**8, False), (-(10**9), False)]
+)
 def test_a_clock_step_breaks_it(step_ns, ok):
     assert line("wall clock", BEFORE, {**AFTER, "realtime_ns": AFTER["realtime_ns"] + step_ns}).ok is ok
 

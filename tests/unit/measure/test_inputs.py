@@ -11,7 +11,9 @@ from harness.errors import ConfigError
 from harness.measure.inputs import load_inputs, make_inputs
 from harness.model import Signature, TensorSpec
 
-IMAGE = Signature((TensorSpec("image", (None, 4, 4, 1), "float32"),), (TensorSpec("y", (None, 10), "float32"),))
+IMAGE = Signature(
+    (TensorSpec("image", (None, 4, 4, 1), "float32"),), (TensorSpec("y", (None, 10), "float32"),)
+)
 
 
 def save(path, **arrays):
@@ -36,8 +38,14 @@ def test_samples_and_labels_are_read_and_labels_stay_on_the_host(tmp_path):
         ({"image": np.ones((3, 4, 5, 1), np.float32)}, "has shape 3x4x5x1, expected ?x4x4x1"),
         ({"image": np.ones((3, 4, 4), np.float32)}, "has shape 3x4x4, expected ?x4x4x1"),
         ({"image": np.ones((3, 4, 4, 1), np.float64)}, "has type float64, expected float32"),
-        ({"image": np.ones((3, 4, 4, 1), np.float32), "extra": np.ones(3)}, "`extra` is no input of the model"),
-        ({"image": np.ones((3, 4, 4, 1), np.float32), "labels": np.ones(2)}, "`labels` has 2 entries, expected 3"),
+        (
+            {"image": np.ones((3, 4, 4, 1), np.float32), "extra": np.ones(3)},
+            "`extra` is no input of the model",
+        ),
+        (
+            {"image": np.ones((3, 4, 4, 1), np.float32), "labels": np.ones(2)},
+            "`labels` has 2 entries, expected 3",
+        ),
         ({"image": np.ones((0, 4, 4, 1), np.float32)}, "no samples"),
     ],
 )
@@ -58,14 +66,14 @@ def test_all_problems_are_told_at_once(tmp_path):
 
 def test_pickled_objects_are_refused(tmp_path):
     path = save(tmp_path / "in.npz", image=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ConfigError, match="not an .npz of plain arrays"):
+    with pytest.raises(ConfigError, match=r"not an .npz of plain arrays"):
         load_inputs(path, IMAGE, {})
 
 
 def test_text_is_not_an_npz(tmp_path):
     path = tmp_path / "in.npz"
     path.write_text("hello")
-    with pytest.raises(ConfigError, match="not an .npz"):
+    with pytest.raises(ConfigError, match=r"not an .npz"):
         load_inputs(path, IMAGE, {})
 
 
@@ -86,9 +94,9 @@ def test_an_open_shape_asks_for_the_option():
 
 
 def test_a_shape_for_no_input_or_of_other_dimensions_is_refused():
-    with pytest.raises(ConfigError, match="no input of it"):
+    with pytest.raises(ConfigError, match=r"no input of it"):
         make_inputs(IMAGE, {"imagé": (1, 4, 4, 1)}, "m")
-    with pytest.raises(ConfigError, match="does not fit the model's"):
+    with pytest.raises(ConfigError, match=r"does not fit the model's"):
         make_inputs(IMAGE, {"image": (1, 5, 4, 1)}, "m")
 
 
@@ -100,5 +108,5 @@ def test_integers_are_zero_or_one():
 
 def test_strings_cannot_be_made_up():
     signature = Signature((TensorSpec("text", (None,), "str"),), ())
-    with pytest.raises(ConfigError, match="type str"):
+    with pytest.raises(ConfigError, match=r"type str"):
         make_inputs(signature, {}, "m")

@@ -39,7 +39,9 @@ def test_throughput_inverts_the_interval():
     assert t.low <= t.value <= t.high
 
 
-@pytest.mark.parametrize(("first_s", "scale", "calls"), [(0.01, 1, 32), (6.0, 1, 10), (100.0, 1, 8), (0.01, 8, 8)])
+@pytest.mark.parametrize(
+    ("first_s", "scale", "calls"), [(0.01, 1, 32), (6.0, 1, 10), (100.0, 1, 8), (0.01, 8, 8)]
+)
 def test_a_slow_model_gets_fewer_calls_never_under_eight(first_s, scale, calls):
     assert _iterations(VIRTUAL, first_s, scale) == calls
 
@@ -53,5 +55,5 @@ def test_no_times_from_a_board_whose_clock_says_nothing():
         time_fidelity = None
         board = Board
 
-    with pytest.raises(Unsupported, match="functional profile"):
+    with pytest.raises(Unsupported, match=r"functional profile"):
         require_clock(Bench)
