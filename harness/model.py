@@ -110,7 +110,7 @@ class DeviceFacts:
     kind: str  # "local" | "ssh" | "qemu"
     serial: str | None
     platform: str  # e.g. "linux-aarch64"
-    details: Mapping[str, Any] = field(default_factory=dict)  # cpu, ram_bytes, kernel, python, boot_id, clock …
+    details: Mapping[str, Any] = field(default_factory=dict)  # cpu, ram_bytes, kernel, boot_id …
 
 
 @dataclass(frozen=True)
