@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import List
 
 
 def main(argv: List[str], location: str) -> int:
     """Return the exit code. `location` is the folder or archive that a child is started from."""
+    if argv == ["child"]:
+        from .child import run_child  # the measured process loads as little as it can
+
+        return run_child()
+    import argparse
+
     parser = argparse.ArgumentParser(prog="agent")
     modes = parser.add_subparsers(dest="mode", required=True)
     serve = modes.add_parser("serve", help="answer the host on stdin and stdout")
     serve.add_argument("--home", required=True, help="the agent's folder on the device")
     modes.add_parser("child", help="one measured process; started by the parent")
     options = parser.parse_args(argv)
-    if options.mode == "child":
-        from .child import run_child  # the measured process loads nothing of the parent's
-
-        return run_child()
     from .parent import run_parent
 
     return run_parent(options.home, location)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import traceback
 from typing import Any, Dict
 
 KINDS = (
@@ -43,6 +42,8 @@ def to_fault(error: BaseException) -> Fault:
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Fault("no_space", "no room left on the device: %s" % error)
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
     place = "%s:%s" % (frames[-1].filename, frames[-1].lineno) if frames else "?"
     return Fault("internal", "%s: %s" % (type(error).__name__, error), place=place)

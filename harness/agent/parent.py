@@ -6,6 +6,7 @@ deadline. When the host's stream ends, everything ends.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import selectors
 import signal
@@ -223,6 +224,8 @@ class Parent:
                 args["pid"] = child.process.pid
             if pending.op == "load" and isinstance(args.get("measured_pid"), int):
                 child.measured_pid = args["measured_pid"]
+            if "arrays" in args:
+                args["sha256"] = hashlib.sha256(frame.payload).hexdigest()
         answer = Frame(frame.id, frame.type, pending.request.op, args, frame.payload)
         if frame.type != "event":
             child.pending = None

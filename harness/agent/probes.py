@@ -12,7 +12,7 @@ import platform
 import re
 import subprocess
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 _TEXT_BYTES = 1 << 20
 _THROTTLED_SYSFS = "/sys/devices/platform/soc/soc:firmware/get_throttled"  # Raspberry Pi kernels
@@ -295,8 +295,3 @@ def _text_or(path: str, default: str) -> str:
         return read_text(path) or default
     except Unreadable:
         return default
-
-
-def clock_triplet() -> Tuple[int, int, int]:
-    """Return CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW and CLOCK_REALTIME in ns, read one after the other."""
-    return time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW), time.time_ns()

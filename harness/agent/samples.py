@@ -3,22 +3,25 @@
 Stdlib only, so that a device without numpy can feed a command too. An .npz is a zip of .npy files
 (numpy.lib.format, versions 1 to 3); rows are read as they are needed, so a large set never sits in memory
 and doesn't show in what a memory run measures. Object arrays are refused: nothing is ever unpickled.
+
+zipfile and hashlib are imported when they are needed: a third of a second each on an emulated board.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
-import hashlib
 import os
 import re
 import struct
-import zipfile
 import zlib
-from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .faults import Fault
 from .wire import ITEM_BYTES, Tensor, WireFault, unpack_tensors
+
+if TYPE_CHECKING:
+    import zipfile
 
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -102,6 +105,8 @@ class Header(NamedTuple):
 @contextlib.contextmanager
 def damage_named(name: str) -> Iterator[None]:
     """Turn what zipfile raises for damaged content into a `bad_request` that names the array."""
+    import zipfile
+
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
@@ -168,6 +173,8 @@ def parse_descr(descr: Any, name: str) -> str:
 
 def open_npz(path: str) -> Tuple[Dict[str, Column], List[str], str]:
     """Return the columns of an .npz by name (those that can be fed), all names, and the file's SHA-256."""
+    import zipfile
+
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
@@ -185,6 +192,8 @@ def open_npz(path: str) -> Tuple[Dict[str, Column], List[str], str]:
 
 
 def _hash(path: str) -> str:
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
@@ -194,6 +203,8 @@ def _hash(path: str) -> str:
 
 def open_arrays(entries: Any, payload: Any) -> Tuple[Dict[str, Column], List[str], str]:
     """Return columns, names and hash of arrays that came with the request."""
+    import hashlib
+
     try:
         tensors: List[Tensor] = unpack_tensors(entries, payload)
     except WireFault as error:

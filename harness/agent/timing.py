@@ -9,9 +9,7 @@ import gc
 import resource
 import time
 from array import array
-from typing import Any, Callable, Dict, NamedTuple, Optional
-
-from .probes import clock_triplet
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 Invoke = Callable[[], Any]
 NextCall = Callable[[], Invoke]  # makes the next call ready, outside the timed region
@@ -173,6 +171,11 @@ def _ended_by(got: int, plan: Plan, elapsed_ns: int) -> str:
     if got < plan.iterations:
         return "max_duration"
     return "iterations" if elapsed_ns >= plan.min_duration_ns else "capacity"
+
+
+def clock_triplet() -> Tuple[int, int, int]:
+    """Return CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW and CLOCK_REALTIME in ns, read one after the other."""
+    return time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW), time.time_ns()
 
 
 def compare_clocks(before: Any, after: Any) -> Dict[str, int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
 from typing import Any, Dict
 
+import ai_edge_litert
 from ai_edge_litert.interpreter import Interpreter
 
 from . import tflite
@@ -14,7 +14,7 @@ NAME = "litert"
 
 def version() -> str:
     """Return the version of the build."""
-    return _version("ai-edge-litert")
+    return str(ai_edge_litert.__version__)
 
 
 def load(model_path: str, threads: int, options: Dict[str, Any]) -> tflite.Session:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
 from typing import Any, Dict
 
+import tflite_runtime
 from tflite_runtime.interpreter import Interpreter
 
 from . import tflite
@@ -14,7 +14,7 @@ NAME = "tflite-runtime"
 
 def version() -> str:
     """Return the version of the build."""
-    return _version("tflite-runtime")
+    return str(tflite_runtime.__version__)
 
 
 def load(model_path: str, threads: int, options: Dict[str, Any]) -> tflite.Session:

@@ -27,7 +27,7 @@ INFO: count=9 first=87112 curr=51629 min=51629 max=87112 avg=58147 std=11478 p5=
 INFO: Running benchmark for at least 50 iterations and at least 1 seconds but end after 150 seconds.
 INFO: count=50 first=52162 curr=49785 min=49088 max=68610 avg=5.2e+04 std=60 p5=49620 median=51891 p95=68628
 
-INFO: Inference timings in us: Init: 12500, First inference: 87112, Warmup (avg): 58147.4, Inference (avg): 52e3
+INFO: Inference timings in us: Init: 12500, First inference: 87112, Warmup (avg): 58147, Inference (avg): 52e3
 INFO: Memory footprint delta from the start of the tool (MB): init=55.5 overall=56
 INFO: Overall peak memory footprint (MB) via periodic monitoring: 64.5
 """
@@ -43,7 +43,7 @@ def test_new_output() -> None:
     assert benchmark_model.parse_output(NEW) == {
         "load_time_ns": 12_500_000,
         "first_inference_ns": 87_112_000,
-        "warmup_avg_ns": 58_147_400,
+        "warmup_avg_ns": 58_147_000,
         "latency_avg_ns": 52_000_000,
         "count": 50,
         "latency_min_ns": 49_088_000,
