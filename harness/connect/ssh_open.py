@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Link:
     transport: paramiko.Transport
     watch: PeerWatch
     address: str  # "user@host:port", for messages
+    reopen: Callable[[], Link]  # makes another connection like this one
     jump: Link | None = None
 
     def lost(self) -> str | None:
@@ -114,7 +116,11 @@ def _open_host(device_name: str, address: SshAddress, jump: Link | None, hermeti
         raise
     watch = PeerWatch(connection.transport, sock)
     watch.start()
-    return Link(connection.client, connection.transport, watch, name, jump)
+
+    def reopen() -> Link:
+        return open_link(device_name, address, hermetic=hermetic)
+
+    return Link(connection.client, connection.transport, watch, name, reopen, jump)
 
 
 def _prepare(device_name: str, address: SshAddress, hermetic: bool) -> fabric.Connection:

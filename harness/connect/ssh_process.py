@@ -45,11 +45,15 @@ _SUPERVISE = (
     "printf '%s %s\\n' \"$1\" \"$$\"; shift; trap : TERM INT HUP; "
     '( exec "$@" ); r=$?; trap "" TERM; kill -TERM 0 2>/dev/null; exit $r'
 )
-# `kill -TERM -- -1` is what POSIX has, but dash's own kill knows no `--` behind a signal's name.
+# `kill -TERM -- -1` is what POSIX has, but dash's own kill knows no `--` behind a signal's name. A group
+# of zombies counts as ended: in a container nobody may reap them. (proc(5): state, parent, group.)
 _END_GROUP = (
-    'kill -TERM "-$1" 2>/dev/null || exit 0; i=0; '
-    'while [ $i -lt 20 ] && kill -0 "-$1" 2>/dev/null; do sleep 0.1; i=$((i+1)); done; '
-    'kill -KILL "-$1" 2>/dev/null; exit 0'
+    'g=$1; kill -TERM "-$g" 2>/dev/null || exit 0; i=0; '
+    'while [ $i -lt 20 ] && kill -0 "-$g" 2>/dev/null; do '
+    "cat /proc/[0-9]*/stat 2>/dev/null | "
+    "awk -v g=\"$g\" '{sub(/.*[)] /, \"\")} $3 == g && $1 !~ /[ZX]/ {n = 1} END {exit !n}'; "
+    "[ $? -eq 1 ] && break; sleep 0.1; i=$((i+1)); done; "
+    'kill -KILL "-$g" 2>/dev/null; exit 0'
 )
 
 
@@ -211,21 +215,31 @@ class SshProcess:
 
     def _end_group(self) -> None:
         """End the remote group over another channel: TERM, up to 2 s of grace, KILL."""
-        channel = open_channel(self._link, self._where)
         try:
-            channel.exec_command(shlex.join(["sh", "-c", _END_GROUP, "sh", str(self._group)]))
-            channel.status_event.wait(TERM_GRACE_S + _START_TIMEOUT_S)
-            self._channel.status_event.wait(TERM_GRACE_S)
-        except (paramiko.SSHException, EOFError) as error:
-            raise connection_lost(self._link, self._where, error) from error
-        finally:
-            channel.close()
+            self._run_end_group(self._link)
+        except Unsupported:  # the server's limit of sessions is reached: another connection has its own
+            link = self._link.reopen()
+            try:
+                self._run_end_group(link)
+            finally:
+                link.close()
+        self._channel.status_event.wait(TERM_GRACE_S)
         if not self._channel.exit_status_ready() and self._link.lost() is None:
             raise DeviceError(
                 f"process group {self._group} (`{describe_argv(self._argv)}`) did not end.",
                 where=self._where,
                 next_step=f"End it on the device: kill -KILL -{self._group}",
             )
+
+    def _run_end_group(self, link: Link) -> None:
+        channel = open_channel(link, self._where)
+        try:
+            channel.exec_command(shlex.join(["sh", "-c", _END_GROUP, "sh", str(self._group)]))
+            channel.status_event.wait(TERM_GRACE_S + _START_TIMEOUT_S)
+        except (paramiko.SSHException, EOFError) as error:
+            raise connection_lost(link, self._where, error) from error
+        finally:
+            channel.close()
 
     def _read_group(self) -> int:
         """Return the remote process group, from the line that the supervising shell writes first.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.bench import eventually
 from support.sshd import Sshd, make_key, running_sshd
 
 from harness.connect import hostkeys
@@ -262,13 +263,12 @@ def test_more_sessions_than_the_server_allows(tmp_path: Path) -> None:
         connection = connect(server.address())
         try:
             first = connection.start(["cat"])
-            second = connection.start(["cat"])
+            second = connection.start(["sh", "-c", "echo $$; sleep 1000"])
             with pytest.raises(Unsupported, match="MaxSessions"):
                 connection.start(["cat"])
-            second.write(b"x", timeout_s=LONG_S)
-            assert second.read(1, timeout_s=LONG_S) == b"x"
-            first.close_stdin()
-            assert first.wait(LONG_S) == 0
-            first.close()
+            first.write(b"x", timeout_s=LONG_S)
+            assert first.read(1, timeout_s=LONG_S) == b"x"
+            pid = int(second.read(100, timeout_s=LONG_S))
         finally:
-            connection.close()
+            connection.close()  # there is no session left to end them over, yet they end
+        assert eventually(lambda: not Path(f"/proc/{pid}/fd/0").exists())

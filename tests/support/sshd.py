@@ -120,6 +120,7 @@ _CONFIG = (
     "UsePAM no",
     "UseDNS no",
     "PrintMotd no",
+    "SetEnv HOME={folder}",  # the user's own ~/.bashrc stays out of it
     "Subsystem sftp internal-sftp",
 )
 
