@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness import errors, gate
-from harness.budget_lines import budget_lines
 from harness.errors import ConfigError
 from harness.judging import SEVERITY
 from harness.model import DeviceFacts, Fidelity, Outcome, Plan, Release, Result, Run, SessionRecord, Verdict
-from harness.plan import plan_from_mapping
+from harness.plan import budget_lines, plan_from_mapping
 from harness.store import StoredSession
 
 _USAGE_EXITS = {Outcome.INTERRUPTED: 2, Outcome.USAGE_ERROR: errors.EXIT_USAGE}
@@ -37,6 +36,7 @@ class ReportData:
     problems: tuple[str, ...]
     unbudgeted: tuple[str, ...]
     budgets_toml: str
+    further_budgets: tuple[tuple[str, str], ...]
 
     @property
     def runs_by_id(self) -> Mapping[str, Run]:
@@ -77,6 +77,7 @@ def build_report(session: StoredSession) -> ReportData:
         problems=problems,
         unbudgeted=unbudgeted,
         budgets_toml=suggestion,
+        further_budgets=_further_budgets(results, plan),
     )
 
 
@@ -129,6 +130,32 @@ def _reasons(results: Sequence[Result]) -> tuple[str, ...]:
 def _suggested_budgets(results: Sequence[Result], plan: Plan) -> tuple[tuple[str, ...], str]:
     """Return the models without budgets, and the TOML that would set them at what was measured plus 10%."""
     budgeted = {(b.model, b.device_type) for b in plan.budgets}
-    mine = [r for r in results if (r.model.partition("@")[0], r.device_type) not in budgeted]
-    blocks = [budget_lines(mine, device_type) for device_type in sorted({r.device_type for r in mine})]
-    return tuple(sorted({r.model for r in mine})), "\n".join(block for block in blocks if block)
+    mine = [r for r in results if (_plan_name(r), r.device_type) not in budgeted]
+    types = sorted({r.device_type for r in mine})
+    blocks = [budget_lines(mine, device_type, plan=plan) for device_type in types]
+    text = "\n".join(block for block in blocks if block)
+    return tuple(sorted({r.model for r in mine})) if text else (), text
+
+
+def _further_budgets(results: Sequence[Result], plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Return (table of the plan, lines to add) for models that have budgets, but not for every metric."""
+    budgeted = {(b.model, b.device_type) for b in plan.budgets}
+    covered = {(b.model, b.device_type, b.metric) for b in plan.budgets}
+    open_results = [
+        r
+        for r in results
+        if (_plan_name(r), r.device_type) in budgeted
+        and (_plan_name(r), r.device_type, r.metric) not in covered
+    ]
+    pieces = []
+    for model, device_type in sorted({(_plan_name(r), r.device_type) for r in open_results}):
+        mine = [r for r in open_results if (_plan_name(r), r.device_type) == (model, device_type)]
+        table, _, lines = budget_lines(mine, device_type).partition("\n")
+        if lines:
+            pieces.append((table, lines.rstrip()))
+    return tuple(pieces)
+
+
+def _plan_name(result: Result) -> str:
+    """Return what the plan calls the model of a result: without a runtime that was asked for."""
+    return result.model.partition("@")[0]

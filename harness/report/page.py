@@ -177,6 +177,7 @@ class Page:
     runs: tuple[RunView, ...]
     unbudgeted: str
     budgets_toml: str
+    further_budgets: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
     devices: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     artifacts: tuple[tuple[str, str, str, str], ...]
@@ -206,6 +207,7 @@ def build_page(data: ReportData) -> Page:
         runs=tuple(_run_view(number, run) for number, run in enumerate(data.runs, 1)),
         unbudgeted=", ".join(data.unbudgeted),
         budgets_toml=data.budgets_toml,
+        further_budgets=data.further_budgets,
         facts=_session_facts(data),
         devices=tuple((device.name, _device_facts(device)) for device in data.devices),
         artifacts=_artifacts(data.runs),
@@ -458,7 +460,7 @@ def _run_view(number: int, run: Run) -> RunView:
             ("artifact sha256", run.artifact_sha256 or "–"),
             ("runtime", f"{run.runtime} {run.runtime_version or ''}".strip()),
             ("threads", str(run.threads)),
-            *((f"setting {key}", _plain(value)) for key, value in run.settings.items()),
+            *((f"setting {key}", _plain(value, key)) for key, value in run.settings.items()),
             *(
                 (
                     f"series {s.name}, batch {s.batch_size}",
@@ -491,7 +493,7 @@ def _session_facts(data: ReportData) -> tuple[tuple[str, str], ...]:
         ("finished", when(record.finished_at) if record.finished_at else "never"),
         ("plan", record.plan_path or "none"),
         ("harness", record.harness_version),
-        *((f"host {key}", _plain(value)) for key, value in record.host.items()),
+        *((f"host {key}", _plain(value, key)) for key, value in record.host.items()),
     )
 
 
@@ -501,7 +503,7 @@ def _device_facts(device: DeviceFacts) -> tuple[tuple[str, str], ...]:
         ("kind", _kind(device)),
         ("serial", device.serial or "not observable"),
         ("platform", device.platform),
-        *((key, _plain(value)) for key, value in device.details.items()),
+        *((key, _plain(value, key)) for key, value in device.details.items()),
     )
 
 
@@ -524,7 +526,12 @@ def _artifacts(runs: Iterable[Run]) -> tuple[tuple[str, str, str, str], ...]:
     return tuple(rows)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, name: str = "") -> str:
+    """Return a fact in words; a number whose name ends with its unit reads with that unit."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for ending, unit in (("_bytes", "bytes"), ("_ns", "ns"), ("_s", "s")):
+            if name.endswith(ending):
+                return format_quantity(value, unit)
     if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(str(item) for item in value) or "none"
     if isinstance(value, str | int | float):

@@ -38,7 +38,7 @@ _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",  # ids that don't change from one rendering to the next
     "text.parse_math": False,  # a model may be called $x$
-    "font.size": 9.0,
+    "font.size": 9.5,
     "font.family": "sans-serif",
     "axes.edgecolor": _MUTED,
     "axes.labelcolor": _MUTED,
@@ -156,7 +156,7 @@ def _sweep(axes: Any, panel: Panel) -> None:
         axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(max(mark.y) for mark in panel.marks) or 1)
 
 
 def _bars(axes: Any, panel: Panel) -> None:
@@ -166,7 +166,7 @@ def _bars(axes: Any, panel: Panel) -> None:
         axes.barh(row, value, height=0.62, color=_colour(mark))
         inside = value > 0.2 * furthest
         axes.annotate(
-            f"{value:.3g}", (value, row), (-5 if inside else 5, 0), textcoords="offset points", va="center",
+            f"{value:#.3g}".rstrip("."), (value, row), (-5 if inside else 5, 0), textcoords="offset points", va="center",
             ha="right" if inside else "left", fontsize=8, color=_SURFACE if inside else _INK,
         )  # fmt: skip
         if mark.limit is not None:
