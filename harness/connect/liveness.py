@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import paramiko
@@ -35,12 +36,36 @@ class ListeningSocket:
         return getattr(self._inner, name)
 
 
-class PeerWatch(threading.Thread):
-    """Asks a silent peer for an answer; when none comes, closes the transport and says why.
+class Step(Enum):
+    """What a tick asks for."""
 
-    Silence is counted in ticks in which this thread really ran, so a host that was suspended or
-    overloaded doesn't take its own absence for the peer's.
-    """
+    NOTHING = "nothing"
+    PROBE = "probe"
+    GIVE_UP = "give up"
+
+
+class Silence:
+    """How long a peer has been silent, counted in ticks in which the host really ran: a host that was
+    suspended or overloaded doesn't take its own absence for the peer's."""
+
+    def __init__(self, probe_after_s: float, dead_after_s: float, tick_s: float = _TICK_S) -> None:
+        self._probe_after_s, self._dead_after_s, self._tick_s = probe_after_s, dead_after_s, tick_s
+        self._heard = 0
+        self.seconds = 0.0
+
+    def tick(self, received: int, quiet: bool) -> Step:
+        """Return what to do after one more tick. `received` counts what has arrived since the start."""
+        if received != self._heard or quiet:
+            self._heard, self.seconds = received, 0.0
+            return Step.NOTHING
+        self.seconds += self._tick_s
+        if self.seconds >= self._dead_after_s:
+            return Step.GIVE_UP
+        return Step.PROBE if self.seconds >= self._probe_after_s else Step.NOTHING
+
+
+class PeerWatch(threading.Thread):
+    """Asks a silent peer for an answer; when none comes, closes the transport and says why."""
 
     def __init__(
         self,
@@ -52,7 +77,7 @@ class PeerWatch(threading.Thread):
     ) -> None:
         super().__init__(name="ssh-peer-watch", daemon=True)
         self._transport, self._sock = transport, sock
-        self._probe_after_s, self._dead_after_s = probe_after_s, dead_after_s
+        self._silence = Silence(probe_after_s, dead_after_s)
         self._stop_event, self._probe_wanted = threading.Event(), threading.Event()
         self._quiet = 0
         self._lock = threading.Lock()
@@ -79,18 +104,15 @@ class PeerWatch(threading.Thread):
 
     def run(self) -> None:
         threading.Thread(target=self._probe, name="ssh-peer-probe", daemon=True).start()
-        heard, silent_s = self._sock.received, 0.0
         while not self._stop_event.wait(_TICK_S) and self._transport.is_active():
-            if self._sock.received != heard or self._quiet:
-                heard, silent_s = self._sock.received, 0.0
-                continue
-            silent_s += _TICK_S
-            if silent_s >= self._dead_after_s:
-                self.verdict = f"it has been silent for {silent_s:.0f} s and answers no keep-alive"
+            step = self._silence.tick(self._sock.received, self._quiet > 0)
+            if step is Step.PROBE:
+                self._probe_wanted.set()
+            elif step is Step.GIVE_UP:
+                seconds = self._silence.seconds
+                self.verdict = f"it has been silent for {seconds:.0f} s and answers no keep-alive"
                 self._transport.close()
                 break
-            if silent_s >= self._probe_after_s:
-                self._probe_wanted.set()
         self.stop()
 
     def _probe(self) -> None:

@@ -17,6 +17,7 @@ from harness.errors import ConnectionLost, DeadlineExceeded
 
 LONG_S = 60.0
 NOTICED_WITHIN_S = 15.0
+ENDLESS = ["sh", "-c", "while echo; do sleep 1; done"]  # until nobody takes its output
 
 
 Silence = Callable[[], contextlib.AbstractContextManager[None]]
@@ -67,7 +68,7 @@ def test_silence_is_noticed_by_whoever_waits(ssh_bench: Bench, silence: Silence,
 
     waiting = [
         wait_in("read", lambda: process.read(1, timeout_s=LONG_S)),
-        wait_in("run", lambda: connection.run(["sleep", "1000"], timeout_s=LONG_S)),
+        wait_in("run", lambda: connection.run(ENDLESS, timeout_s=LONG_S)),
         wait_in("push", lambda: connection.push(tmp_path / "big", f"{home}/dead-peer", timeout_s=LONG_S)),
     ]
     started.wait()
