@@ -96,6 +96,8 @@ class Model:
             return {"first_inference_ns": external.first(self._session)}, b""
         if hasattr(self._session, "first_inference_ns"):
             return {"first_inference_ns": self._session.first_inference_ns}, b""
+        if hasattr(self._session, "summarise"):
+            raise Fault("unsupported", "this command doesn't tell its first call from the others")
         invoke = self._prepare(0)
         begin = time.monotonic_ns()
         self._refusable(invoke)
@@ -136,6 +138,8 @@ class Model:
 
     def infer(self, args: Args) -> Answer:
         """Return the outputs of samples [start, start + count), or of as many as fit one message."""
+        if hasattr(self._session, "summarise"):
+            raise Fault("unsupported", "this command gives no outputs")
         feeder = self._fed()
         start = args.integer("start", 0, 0, feeder.n_samples - 1)
         count = args.integer("count", low=1, high=feeder.n_samples)
@@ -146,8 +150,6 @@ class Model:
                 "infer: samples %d to %d asked for, there are %d"
                 % (start, start + count - 1, feeder.n_samples),
             )
-        if hasattr(self._session, "summarise"):
-            raise Fault("unsupported", "this command gives no outputs")
         self._called = True
         stacks: Dict[str, Stack] = {}
         done = 0

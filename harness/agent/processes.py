@@ -171,12 +171,14 @@ def check_cpus(cpus: List[int]) -> List[int]:
 
 def read_memory(child: ChildProcess, probes: Probes) -> Dict[str, Any]:
     """Return the memory of the process that runs the model."""
+    begin = time.monotonic_ns()
     pid = child.measured_pid
     try:
         if pid != child.process.pid and probes.parent_pid(pid) != child.process.pid:
             raise Unreadable("process %d is no longer the child's" % pid)
-        return dict(probes.memory(pid), pid=pid)
+        memory = probes.memory(pid)
     except Unreadable as error:
         raise Fault(
             "unsupported", "the memory of child `%s` can't be read: %s" % (child.name, error)
         ) from None
+    return dict(memory, pid=pid, monotonic_ns=begin, cost_ns=time.monotonic_ns() - begin)

@@ -87,6 +87,8 @@ class MemorySample:
     private_dirty_bytes: int | None
     threads: int
     fds: int
+    monotonic_ns: int  # when, on the device's clock
+    cost_ns: int  # what taking it cost the parent
 
 
 class Child:

@@ -493,6 +493,72 @@ def test_requests_from_several_threads(client: AgentClient) -> None:
     assert len(set(answers)) == 80
 
 
+# commands
+
+BENCHMARK = """
+print("count=1 first=9 curr=9 min=9 max=9 avg=9 std=0")
+print("count=50 first=9 curr=5 min=4 max=8 avg=5.5 std=1 p5=4 median=5 p95=8")
+print("Inference timings in us: Init: 100, First inference: 9, Warmup (avg): 9, Inference (avg): 5.5")
+"""
+ECHO = """
+import json, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    answer = {"ok": True}
+    spec = [{"name": "x", "shape": [None, 2], "dtype": "float32"}]
+    if request["op"] == "load":
+        answer.update(inputs=spec, outputs=spec)
+    elif request["op"] == "feed":
+        entries, data = request["arrays"], open(request["path"], "rb").read()
+    elif request["op"] == "run":
+        answer["latency_ns"] = [4000] * request["count"]
+    elif request["op"] == "read":
+        open(request["path"], "wb").write(data)
+        answer["arrays"] = entries
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def command_child(client: AgentClient, home: Path, protocol: str, text: str) -> Child:
+    tool = home / f"{protocol}.py"
+    tool.write_text(text)
+    child = client.spawn("cmd", env=None, adapter="command")
+    options = {"argv": [sys.executable, str(tool), "{model}"], "protocol": protocol}
+    child.load(str(home / "model"), options=options)
+    return child
+
+
+def test_a_command_with_a_summary_gives_no_samples(client: AgentClient, home: Path) -> None:
+    child = command_child(client, home, "benchmark_model", BENCHMARK)
+    assert child.runtime_version.startswith("sha256:")
+    assert child.first() == 9000
+    block = child.measure(iterations=50, warmup_max=1)
+    assert block.latency_ns.size == block.start_ns.size == 0
+    assert block.warmup_flat is None
+    assert block.summary["latency_p50_ns"] == 5000
+    assert block.summary["count"] == 50
+    with pytest.raises(Unsupported, match="makes its own inputs"):
+        child.set_inputs(npz_path=str(home / "inputs.npz"))
+    with pytest.raises(Unsupported, match="gives no outputs"):
+        child.infer(0, 1)
+    child.close()
+
+
+def test_a_command_that_times_itself(client: AgentClient, home: Path) -> None:
+    child = command_child(client, home, "json-lines", ECHO)
+    child.set_inputs(npz_path=str(home / "inputs.npz"), batch_size=3)
+    assert child.first() == 4000
+    block = child.measure(iterations=100, warmup_max=8)
+    assert block.latency_ns.tolist() == [4000] * 100
+    assert block.start_ns.size == 0
+    assert np.array_equal(child.infer(1, 9)["x"], np.arange(2, 20, dtype=np.float32).reshape(9, 2))
+    measured = client.request("sample", {"child": "cmd"}).args["pid"]
+    assert measured != child.pid  # the command's memory, not the agent's
+    os.kill(child.pid, signal.SIGKILL)
+    assert eventually(lambda: gone(measured))
+    child.close()
+
+
 # how an agent ends
 
 
