@@ -259,8 +259,7 @@ def release_verdict(results: Sequence[Result], runs: Sequence[Run], plan: Plan |
         ),
     )
     verdict = worst([*(r.verdict for r in counted), Verdict.INVALID if missing else Verdict.NOT_JUDGED])
-    if verdict is Verdict.NOT_JUDGED:
-        return Release(Verdict.INVALID, ("nothing was judged",))
+    assert verdict is not Verdict.NOT_JUDGED, "a required suite in which nothing is judged is missing"
     return Release(verdict, missing, _release_reasons(counted, runs, plan))
 
 

@@ -160,6 +160,12 @@ def test_the_most_specific_one_judges():
     assert gate.budget_for(p99(15.0), a_run(scenario="offline"), [anywhere, offline]) is offline
 
 
+def test_a_batch_size_of_its_own_is_more_specific_than_none():
+    one = a_budget(20.0, batch_size=1)
+    for order in ([a_budget(), one], [one, a_budget()]):
+        assert gate.budget_for(p99(15.0), a_run(), order) is one
+
+
 def test_of_two_fidelities_the_numbers_own():
     board, emulated = a_budget(5.0, fidelity=Fidelity.MEASURED), a_budget(10.0)
     assert gate.budget_for(p99(9.0), a_run(), [board, emulated]) is emulated

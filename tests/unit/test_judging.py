@@ -129,6 +129,17 @@ def test_the_message_says_value_limit_and_place():
     )
 
 
+def test_a_straddling_interval_says_which_side_is_beyond():
+    both = latency(8 * MS, 7 * MS, 10 * MS)
+    (reason,) = judge(both, budget(9 * MS), "lower").reasons
+    assert reason == (
+        "latency_p99_ns of 8.00 ms: its upper bound, 10.0 ms, is above its budget of 9.00 ms "
+        "(budgets.rpi4.m in release.toml), and its lower bound isn't"
+    )
+    (reason,) = judge(replace(both, low=None), budget(9 * MS), "lower").reasons
+    assert reason.endswith("(budgets.rpi4.m in release.toml)")
+
+
 @pytest.mark.parametrize("bad", ["", "up", "LOWER"])
 def test_an_unknown_direction_or_rule_is_our_own_mistake(bad):
     with pytest.raises(ValueError, match="direction"):

@@ -201,9 +201,12 @@ def test_all_problems_come_at_once(tmp_path):
 
 def test_jump_hosts_end_somewhere(tmp_path):
     text = SSH
-    for depth in range(1, 6):
+    for depth in range(1, 4):
         text += f"[devices.u.ssh{'.jump' * depth}]\nhost = 'j'\n"
-    assert any("jump hosts in a row" in line for line in problems_of(tmp_path, text))
+    assert registries.load_registry(write(tmp_path, text)).devices["u"].ssh.jump.jump.jump.jump is None
+    text += f"[devices.u.ssh{'.jump' * 4}]\nhost = 'j'\n"
+    (found,) = problems_of(tmp_path, text)
+    assert found == f"devices.u.ssh{'.jump' * 4}: more than 3 jump hosts in a row"
 
 
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIBZBGHvMYeqXq2oD7pWHxCn7z5KpGdXkn0lbSHmIqJPk"
@@ -224,6 +227,13 @@ KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIBZBGHvMYeqXq2oD7pWHxCn7z5KpGdXkn0lbSHmIqJPk"
 )
 def test_host_keys(text, expected):
     assert registries.is_host_key(text) is expected
+
+
+def test_cores_are_numbered_from_0(tmp_path):
+    text = UNIT + "kind = 'local'\npinned_cpus = "
+    assert registries.load_registry(write(tmp_path, text + "[0, 3]")).devices["u"].pinned_cpus == (0, 3)
+    for wrong in ("[true]", "['0']", "[1.0]"):
+        assert "pinned_cpus: expected integers" in problems_of(tmp_path, text + wrong)[0]
 
 
 # --- which file

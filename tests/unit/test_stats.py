@@ -122,6 +122,14 @@ def test_an_interval_misses_as_rarely_as_it_says(p):
     assert missed <= 89
 
 
+@pytest.mark.parametrize("p", [0, 100])
+def test_no_count_of_samples_bounds_the_extremes(p):
+    with pytest.raises(ValueError, match="no count of samples"):
+        stats.samples_needed(p)
+    with pytest.raises(ValueError, match="no count of samples"):
+        stats.loadgen_samples_needed(p)
+
+
 def test_loadgens_minimum_counts():
     # MLPerf inference rules, "Early stopping": the least queries for which one slow query is still allowed
     assert [stats.loadgen_samples_needed(p) for p in (90, 95, 97, 99, 99.9)] == [64, 130, 219, 662, 6636]
@@ -143,6 +151,8 @@ def test_loadgens_minimum_is_the_first_that_does():
 def test_lag1_autocorrelation_by_hand():
     # x = 1 2 3 4, mean 2.5: Σ dᵢdᵢ₊₁ = 0.75 − 0.25 + 0.75 = 1.25, Σ dᵢ² = 5
     assert stats.lag1_autocorrelation([1, 2, 3, 4]) == pytest.approx(0.25)
+    # x = 1 2 4, mean 7/3: Σ dᵢdᵢ₊₁ = 4/9 − 5/9 = −1/9, Σ dᵢ² = 42/9
+    assert stats.lag1_autocorrelation([1, 2, 4]) == pytest.approx(-1 / 42)
     # alternating: every neighbour is opposite, −5/6 for n = 6
     assert stats.lag1_autocorrelation([1, -1, 1, -1, 1, -1]) == pytest.approx(-5 / 6)
 
