@@ -34,11 +34,16 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
     """Return the verdict of one number: against its budget, and against a tolerance of its own.
 
     `direction` is "lower" or "higher", whichever is better. With neither budget nor tolerance it is
-    NOT_JUDGED. A missing value is INVALID either way: something was to be measured and was not.
+    NOT_JUDGED, also where it has no value: then there is nothing to hold, and the reason says why. A
+    missing value that a limit waits for is INVALID, and so is one that isn't a number.
     """
     value = measurement.value
-    if value is None or math.isnan(value):
+    if value is None:
+        wanted = budget is not None or measurement.limit is not None
         reasons = measurement.reasons or (f"{measurement.metric} has no value",)
+        return Judgement(Verdict.INVALID if wanted else Verdict.NOT_JUDGED, reasons, budget)
+    if math.isnan(value):
+        reasons = (f"{measurement.metric} is not a number", *measurement.reasons)
         return Judgement(Verdict.INVALID, reasons, budget)
     low, high = measurement.low, measurement.high
     if any(bound is not None and math.isnan(bound) for bound in (low, high)):

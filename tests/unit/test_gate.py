@@ -361,6 +361,14 @@ def test_a_budget_that_judged_nothing_is_missing():
     )
 
 
+def test_a_metric_without_a_value_meets_no_budget():
+    runs = full_runs()
+    runs[0] = replace(runs[0], measurements=(p99(None, reasons=("not printed",)),))
+    found = release(runs)
+    assert found.verdict is Verdict.INVALID
+    assert any("not printed" in reason for reason in found.reasons)
+
+
 def test_a_fidelity_that_the_plan_does_not_accept_is_missing():
     found = release(full_runs(), a_plan(accepted_fidelity=(Fidelity.MEASURED,)))
     assert found.verdict is Verdict.INVALID

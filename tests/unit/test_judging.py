@@ -78,12 +78,23 @@ def test_without_a_limit_nothing_is_judged():
     assert judge(latency(1, 1, 1), None, "lower").verdict is Verdict.NOT_JUDGED
 
 
-@pytest.mark.parametrize("limit", [None, budget(9)])
-def test_a_missing_value_is_invalid_and_keeps_its_reason(limit):
+def test_a_missing_value_that_a_limit_waits_for_is_invalid_and_keeps_its_reason():
     m = latency(None, None, None, reasons=("the sensor is gone",))
-    judgement = judge(m, limit, "lower")
-    assert (judgement.verdict, judgement.reasons) == (Verdict.INVALID, ("the sensor is gone",))
-    assert judge(latency(math.nan, None, None), limit, "lower").verdict is Verdict.INVALID
+    for wanted in (judge(m, budget(9), "lower"), judge(replace(m, limit=9.0), None, "lower")):
+        assert (wanted.verdict, wanted.reasons) == (Verdict.INVALID, ("the sensor is gone",))
+    assert judge(replace(m, reasons=()), budget(9), "lower").reasons == ("latency_p99_ns has no value",)
+
+
+def test_a_missing_value_that_nothing_waits_for_fails_nothing_and_says_why():
+    m = latency(None, None, None, reasons=("the command prints no p99",))
+    judgement = judge(m, None, "lower")
+    assert (judgement.verdict, judgement.reasons) == (Verdict.NOT_JUDGED, ("the command prints no p99",))
+
+
+@pytest.mark.parametrize("limit", [None, budget(9)])
+def test_a_value_that_is_not_a_number_is_invalid(limit):
+    judgement = judge(latency(math.nan, None, None), limit, "lower")
+    assert (judgement.verdict, judgement.reasons) == (Verdict.INVALID, ("latency_p99_ns is not a number",))
 
 
 def test_an_interval_that_is_none_is_invalid():
