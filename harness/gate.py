@@ -223,11 +223,16 @@ def _trial(run: Run) -> tuple[str | None, ...]:
 
 
 def session_verdict(results: Iterable[Result], *, interrupted: bool = False) -> Verdict:
-    """Return the worst verdict of what was judged; NOT_JUDGED (exit 0) where nothing was.
+    """Return the worst verdict of what was judged; NOT_JUDGED (exit 0) where nothing was even measured.
 
-    An interrupted session is at best INVALID: what it didn't come to is unknown.
+    A run that brought numbers back has shown that the model loads and runs, and that nothing broke: a
+    session without budgets passes on that. An interrupted one is at best INVALID: what it didn't come to
+    is unknown.
     """
+    results = tuple(results)
     verdicts = [result.verdict for result in results]
+    if any(result.metric != OUTCOME for result in results):
+        verdicts.append(Verdict.PASS)
     if interrupted:
         verdicts.append(Verdict.INVALID)
     return worst(verdicts)

@@ -99,7 +99,7 @@ class Desk:
         return self.session
 
     def results(self) -> list[Any]:
-        runs = self.session.runs if self.session else []
+        runs = gates.standing_runs(self.session.runs if self.session else ())
         return [r for run in runs for r in gates.results_of(run, self.plan.budgets)]
 
 

@@ -55,7 +55,8 @@ def build_report(session: StoredSession) -> ReportData:
     problems = (*(str(error) for error in session.problems), *problems)
     results = _ordered(result for run in session.runs for result in gate.results_of(run, plan.budgets))
     interrupted = record.interrupted or record.finished_at is None
-    verdict = gate.session_verdict(results, interrupted=interrupted)
+    standing = {run.run_id for run in gate.standing_runs(session.runs)}
+    verdict = gate.session_verdict((r for r in results if r.run_id in standing), interrupted=interrupted)
     release = gate.release_verdict(results, session.runs, plan)
     if interrupted:
         ended = "was interrupted" if record.interrupted else "never finished: its process was killed"

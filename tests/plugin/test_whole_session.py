@@ -1,0 +1,117 @@
+"""A whole session of a model without configuration: what a new user gets."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from harness.cli.main import main
+from harness.plan import load_plan
+
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "summary.schema.json"
+
+
+def test_it_passes_and_says_so(whole):
+    assert whole.returncode == 0, whole.output
+    assert "session  PASS" in whole.output
+    assert "5 passed" in whole.output
+
+
+def test_the_release_says_that_no_budgets_are_set(whole):
+    release = whole.summary()["release"]
+    assert release["verdict"] == "INVALID"
+    assert any("budget" in line for line in release["missing"]), release
+
+
+def test_the_summary_keeps_its_contract(whole):
+    jsonschema.validate(whole.summary(), json.loads(SCHEMA.read_text()))
+    summary = whole.summary()
+    assert (summary["verdict"], summary["exit_code"]) == ("PASS", 0)
+    assert summary["device"]["name"] == "local"
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "model_size_bytes",
+        "output_max_abs_error",
+        "load_time_ns",
+        "first_inference_ns",
+        "latency_p50_ns",
+        "latency_p90_ns",
+        "latency_p95_ns",
+        "latency_p99_ns",
+        "throughput_per_s",
+        "peak_rss_bytes",
+        "peak_pss_bytes",
+    ],
+)
+def test_every_metric_is_there_with_its_interval(whole, metric):
+    rows = whole.results(metric)
+    assert rows
+    for row in rows:
+        assert row["value"] is not None
+        assert row["fidelity"] == "measured"
+        if row["low"] is not None and row["high"] is not None:
+            assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_a_p99_has_samples_enough_for_an_upper_bound(whole):
+    row = whole.results("latency_p99_ns")[0]
+    assert row["n"] >= 662
+    assert row["high"] is not None
+
+
+def test_outputs_are_judged_against_the_host(whole):
+    assert [r["verdict"] for r in whole.results("output_max_abs_error")] == ["PASS"]
+
+
+def test_the_report_offers_budgets_that_parse(whole, tmp_path):
+    assert "[budgets.local" in (whole.folder / "summary.md").read_text()
+    lines = (whole.folder / "summary.md").read_text().split("```toml\n")[1].split("```")[0]
+    plan = tmp_path / "release.toml"
+    plan.write_text('schema_version = 1\n[release]\ndevice_types = ["local"]\n' + lines)
+    budgets = load_plan(plan).budgets
+    assert {"latency_p99_ns", "peak_rss_bytes", "model_size_bytes"} <= {b.metric for b in budgets}
+
+
+def test_pytest_benchmark_shows_device_time(whole):
+    data = json.loads((whole.folder.parent / "bench.json").read_text())
+    (row,) = data["benchmarks"]
+    p50_ns = whole.results("latency_p50_ns")[0]["value"]
+    assert row["stats"]["median"] * 1e9 == pytest.approx(p50_ns, rel=0.02)
+    assert row["stats"]["rounds"] >= 662
+    assert row["extra_info"]["fidelity"] == "measured"
+
+
+def test_junit_tells_each_metric_and_its_test(whole):
+    cases = list(ET.parse(whole.folder / "junit.xml").getroot().iter("testcase"))
+    assert {"model_size_bytes", "output_max_abs_error", "peak_rss_bytes"} <= {c.get("name") for c in cases}
+    text = "".join("".join(case.itertext()) for case in cases)
+    for test in ("test_loads", "test_accuracy", "test_peak_memory", "test_single_stream", "test_offline"):
+        assert test in text
+
+
+def test_raw_samples_are_kept(whole):
+    import pandas as pd
+
+    frames = [pd.read_parquet(p) for p in whole.folder.glob("runs/*single_stream*/series.parquet")]
+    assert sum((f["name"] == "latency_ns").sum() for f in frames) >= 662
+
+
+def test_the_report_is_rebuilt_without_a_device(whole, capsys):
+    html = (whole.folder / "report.html").read_bytes()
+    (whole.folder / "report.html").unlink()
+    assert main(["report", str(whole.folder)]) == 0
+    assert (whole.folder / "report.html").read_bytes() == html
+    assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown", "junit"])
+def test_the_gate_says_invalid_without_budgets(whole, capsys, form):
+    assert main(["gate", str(whole.folder), "--format", form]) == 11
+    assert "INVALID" in capsys.readouterr().out
