@@ -25,6 +25,7 @@ from harness.errors import ConfigError, ConnectionLost, DeadlineExceeded, Device
 
 _SLICE_S = 0.1  # how soon a blocked read or write notices that its process was closed
 _START_TIMEOUT_S = 30.0  # chosen: a shell on a slow, busy board
+_KILLED = 128 + signal.SIGKILL
 _WINDOW_BYTES = 8 << 20
 _PACKET_BYTES = 32 << 10  # RFC 4253, 6.1: what every implementation takes
 _MAX_NOISE_BYTES = 64 << 10
@@ -178,7 +179,7 @@ class SshProcess:
         if self._link.lost() is not None:
             raise connection_lost(self._link, self._where)
         # no exit status: a signal ended the supervising shell too, which only KILL can do
-        return 128 + signal.SIGKILL
+        return _KILLED
 
     def wait(self, timeout_s: float) -> int:
         deadline = Deadline(timeout_s)
@@ -206,12 +207,9 @@ class SshProcess:
                 if not over and self._link.lost() is None:
                     self._end_group()
             finally:
-                self._final_code = self._code_after_close()
+                if self._channel.exit_status < 0 and self._link.lost() is None:
+                    self._final_code = _KILLED
                 self._channel.close()
-
-    def _code_after_close(self) -> int | None:
-        code = self._channel.exit_status
-        return code if code >= 0 else 128 + signal.SIGKILL
 
     def _end_group(self) -> None:
         """End the remote group over another channel: TERM, up to 2 s of grace, KILL."""

@@ -111,17 +111,20 @@ def run_to_end(
         while chunk := process.read(CHUNK_BYTES, timeout_s=deadline.remaining_s()):
             stdout += chunk
         returncode = process.wait(deadline.remaining_s())
-    except DeadlineExceeded as error:
-        process.close()
-        raise DeadlineExceeded(
+    except DeadlineExceeded as inner:
+        error = DeadlineExceeded(
             f"`{describe_argv(argv)}` has not finished after {deadline.limit_s:g} s "
             f"(timeout_s = {deadline.limit_s:g}), with {len(stdout)} bytes on stdout; "
             "its process group was ended.",
             where=where,
             next_step="Check the load on the device, or allow more time.",
-        ) from error
-    finally:
-        process.close()
+        )
+        _close_after(process, error)
+        raise error from inner
+    except BaseException as error:
+        _close_after(process, error)
+        raise
+    process.close()
     feeder.join(TERM_GRACE_S)
     if feeder.error is not None:
         raise feeder.error
@@ -130,6 +133,14 @@ def run_to_end(
         stderr = completed.stderr[-STDERR_TAIL_BYTES:].decode("utf-8", "replace")
         raise CommandFailed(argv, returncode, stderr, where=where)
     return completed
+
+
+def _close_after(process: Process, error: BaseException) -> None:
+    """Close `process` because of `error`, which a failure to close must not hide."""
+    try:
+        process.close()
+    except HarnessError as second:
+        error.add_note(f"and then: {second}")
 
 
 class _StdinFeeder(threading.Thread):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from harness import emulation
 from harness.connect import open_connection
 from harness.connect.qemu import QemuConnection
 from harness.errors import ConfigError
@@ -35,6 +37,29 @@ def test_a_saved_state_comes_back(emulated_device: Device) -> None:
         assert second.run(["cat", "/tmp/mark"], timeout_s=LONG_S).stdout == b"was here"
     finally:
         second.close()
+        parent = second.machine.parent_snapshot
+        assert parent is not None
+        emulation.remove_cache_entry(str(Path(parent).relative_to(emulation.cache_folder())))
+
+
+def test_a_supervised_machine_is_used_and_stays(emulated_device: Device) -> None:
+    device = dataclasses.replace(emulated_device, name="rpi4-supervised")
+    assert device.qemu is not None
+    image = emulation.build_image(device.qemu)
+    machine = emulation.start(
+        image, device.qemu, name=device.name, profile=emulation.Profile.FUNCTIONAL, supervised=True
+    )
+    try:
+        for content in (b"one", b"two"):
+            connection = open_connection(device)
+            connection.run(["sh", "-c", "cat >>/tmp/mark"], stdin=content, timeout_s=LONG_S)
+            connection.close()
+        assert machine.is_running()
+        connection = open_connection(device)
+        assert connection.run(["cat", "/tmp/mark"], timeout_s=LONG_S).stdout == b"onetwo"
+        connection.close()
+    finally:
+        emulation.stop_machine(device.name)
 
 
 def test_a_snapshot_that_is_not_there_yet(emulated_device: Device) -> None:

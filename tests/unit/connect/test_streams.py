@@ -123,3 +123,15 @@ def test_problems_of_a_command_are_reported_together() -> None:
 
 def test_a_long_command_is_cut_in_messages() -> None:
     assert len(describe_argv(["x" * 1000])) <= 120
+
+
+def test_a_failure_to_close_does_not_hide_the_first_error() -> None:
+    process = ScriptedProcess([DeadlineExceeded("inner")])
+
+    def fail() -> None:
+        raise ConnectionLost("no way to end it")
+
+    process.close = fail  # type: ignore[method-assign]
+    with pytest.raises(DeadlineExceeded) as caught:
+        run(process)
+    assert caught.value.__notes__ == ["and then: no way to end it"]
