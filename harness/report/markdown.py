@@ -25,7 +25,7 @@ VIRTUAL_NOTE = (
 # GitHub refuses a comment beyond 65,536 characters; a list this long is for the report.
 _MAX_LINES = 20
 # an underscore within a word is plain in GitHub's Markdown; list and heading marks count at the start only
-_SPECIAL = re.compile(r"([\\`*{}\[\]|~$]|(?<!\w)_|_(?!\w)|^[-+#=]|^\d+(?=[.)]))")
+_SPECIAL = re.compile(r"([\\`*{}\[\]|~$]|(?<!\w)_|_(?!\w)|^[-+#=]|^\d+(?=[.)](?:\s|$)))")
 
 
 def session_markdown(data: ReportData) -> str:

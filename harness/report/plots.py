@@ -165,8 +165,9 @@ def _bars(axes: Any, panel: Panel) -> None:
         (value,) = mark.x
         axes.barh(row, value, height=0.62, color=_colour(mark))
         inside = value > 0.2 * furthest
+        text = f"{value:#.3g}".rstrip(".")
         axes.annotate(
-            f"{value:#.3g}".rstrip("."), (value, row), (-5 if inside else 5, 0), textcoords="offset points", va="center",
+            text, (value, row), (-5 if inside else 5, 0), textcoords="offset points", va="center",
             ha="right" if inside else "left", fontsize=8, color=_SURFACE if inside else _INK,
         )  # fmt: skip
         if mark.limit is not None:
@@ -204,8 +205,13 @@ def _plain_ticks(axes: Any, which: str) -> None:
 
 def _label(text: str) -> str:
     """Return `text` as XML can hold it, at a length that leaves room for the bars."""
-    clean = re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
+    clean = _xml_text(text)
     return clean if len(clean) <= _LONGEST_LABEL else clean[: _LONGEST_LABEL - 1] + "…"
+
+
+def _xml_text(text: str) -> str:
+    """Return `text` with what XML can't hold, and line breaks, replaced."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
 
 
 # --- SVG for a page -------------------------------------------------------------------------------
@@ -235,7 +241,7 @@ def _inlined(text: str, panel: Panel, id_: str) -> str:
     }
     for position, (tag, words) in enumerate((("title", panel.title), ("desc", panel.description))):
         element = ET.Element(tag, {"id": f"{id_}-{tag}"})
-        element.text = re.sub(r"[\x00-\x1f\x7f]", "\ufffd", words)
+        element.text = _xml_text(words)
         root.insert(position, element)
     return ET.tostring(root, encoding="unicode").replace("\n", "")
 

@@ -56,8 +56,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, as `write_bytes` does."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write `text` as UTF-8 to `path`, as `write_bytes` does.
+
+    Half a surrogate pair, which an undecodable file name leaves in a text, becomes "?".
+    """
+    write_bytes(path, text.encode("utf-8", "replace"))
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -169,14 +169,16 @@ class Index:
         connection.execute(sessions.delete().where(sessions.c.session_id == record.session_id))
         connection.execute(
             sessions.insert().values(
-                session_id=record.session_id,
-                folder=os.path.relpath(folder.absolute(), self._reports_dir.absolute()),
-                started_at=record.started_at,
-                finished_at=record.finished_at,
-                command=" ".join(record.command),
-                plan_path=record.plan_path,
-                interrupted=record.interrupted,
-                harness_version=record.harness_version,
+                _storable(
+                    session_id=record.session_id,
+                    folder=os.path.relpath(folder.absolute(), self._reports_dir.absolute()),
+                    started_at=record.started_at,
+                    finished_at=record.finished_at,
+                    command=" ".join(record.command),
+                    plan_path=record.plan_path,
+                    interrupted=record.interrupted,
+                    harness_version=record.harness_version,
+                )
             )
         )
 
@@ -201,43 +203,58 @@ def _insert_run(connection: Connection, run: Run) -> None:
         tables["runs"]
         .insert()
         .values(
-            session_id=run.session_id,
-            run_id=run.run_id,
-            attempt=run.attempt,
-            suite=run.suite,
-            test=run.test,
-            model=run.model,
-            artifact_sha256=run.artifact_sha256,
-            runtime=run.runtime,
-            runtime_version=run.runtime_version,
-            device_name=run.device.name,
-            device_type=run.device.type,
-            device_kind=run.device.kind,
-            device_serial=run.device.serial,
-            threads=run.threads,
-            outcome=run.outcome.value,
-            started_at=run.started_at,
-            duration_s=run.duration_s,
+            _storable(
+                session_id=run.session_id,
+                run_id=run.run_id,
+                attempt=run.attempt,
+                suite=run.suite,
+                test=run.test,
+                model=run.model,
+                artifact_sha256=run.artifact_sha256,
+                runtime=run.runtime,
+                runtime_version=run.runtime_version,
+                device_name=run.device.name,
+                device_type=run.device.type,
+                device_kind=run.device.kind,
+                device_serial=run.device.serial,
+                threads=run.threads,
+                outcome=run.outcome.value,
+                started_at=run.started_at,
+                duration_s=run.duration_s,
+            )
         )
     )
     rows = [
-        {
-            "session_id": run.session_id,
-            "run_id": run.run_id,
-            "position": position,
-            "metric": item.metric,
-            "scenario": item.scenario or run.scenario,
-            "batch_size": item.batch_size,
-            "value": item.value,
-            "low": item.low,
-            "high": item.high,
-            "n": item.n,
-            "fidelity": item.fidelity.value,
-        }
+        _storable(
+            session_id=run.session_id,
+            run_id=run.run_id,
+            position=position,
+            metric=item.metric,
+            scenario=item.scenario or run.scenario,
+            batch_size=item.batch_size,
+            value=item.value,
+            low=item.low,
+            high=item.high,
+            n=item.n,
+            fidelity=item.fidelity.value,
+        )
         for position, item in enumerate(run.measurements)
     ]
     if rows:
         connection.execute(tables["measurements"].insert(), rows)
+
+
+def _storable(**values: Any) -> dict[str, Any]:
+    """Return `values` with what databases refuse in a text replaced.
+
+    Half a surrogate pair comes from a file name that isn't UTF-8; PostgreSQL takes no NUL.
+    """
+    return {
+        name: value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+        if isinstance(value, str)
+        else value
+        for name, value in values.items()
+    }
 
 
 @cache

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import records
 
 from harness.errors import StoredRunError
 from harness.model import Outcome
 from harness.store import Store, read_run, read_session
-from support import records
 
 RUN = "001-deploy"
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support import records
 
 from harness.errors import StoredRunError
 from harness.model import Fidelity
 from harness.store import Store, read_session
-from support import records
 
 
 def test_measurements_are_found_by_model_metric_and_device(tmp_path: Path) -> None:
@@ -96,6 +96,15 @@ def test_another_database_can_be_named(tmp_path: Path) -> None:
     Store(tmp_path / "reports", index_url=url).open_session(records.session())
     assert (tmp_path / "elsewhere.db").is_file()
     assert not (tmp_path / "reports" / "index.sqlite").exists()
+
+
+def test_any_text_can_be_indexed(tmp_path: Path) -> None:
+    odd = "caf\udce9\0"
+    writer = Store(tmp_path).open_session(records.session(command=(odd,), plan_path=odd))
+    writer.add_run(records.run(model=odd))
+    assert writer.warnings == []
+    (row,) = Store(tmp_path).index.measurements()
+    assert row.model == "caf?\ufffd"
 
 
 def test_a_password_never_shows(tmp_path: Path) -> None:

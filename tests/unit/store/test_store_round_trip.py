@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support import records
 
 from harness.errors import ConfigError, DataError, HostSetupError
 from harness.model import Fidelity, Measurement, Outcome, Run, Series
 from harness.store import Store, read_run, read_session, series, update_latest
 from harness.store.codec import dump_json, from_plain, load_json, to_plain
-from support import records
 
 
 def _same(left: Run, right: Run) -> None:
