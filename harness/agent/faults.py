@@ -53,5 +53,5 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an exception's text that says something, or its type's name."""
     for line in str(error).splitlines():
         if line.strip():
-            return line.strip()[:500]
+            return line.strip()[:1000]
     return type(error).__name__

@@ -66,7 +66,9 @@ def _death(message: str, details: Mapping[str, Any], where: str) -> HarnessError
     if number in _CRASHES and op in _RUNS_THE_MODEL:
         name = signal.Signals(number).name
         return ModelRejected(
-            _sentence(f"the runtime crashed with {name} during `{op}`: {message}"),
+            _sentence(
+                f"the runtime crashed with {name} during `{op}`; it last wrote: {_last_words(details)}"
+            ),
             where=where,
             next_step="Check the model with another build of the runtime.",
         )
@@ -75,6 +77,11 @@ def _death(message: str, details: Mapping[str, Any], where: str) -> HarnessError
             _sentence(message), where=where, next_step=_NEXT_STEPS["runtime_unavailable"]
         )
     return AgentError(_sentence(message), where=where, next_step="Look at the device's kernel log.")
+
+
+def _last_words(details: Mapping[str, Any]) -> str:
+    lines = [line.strip() for line in str(details.get("stderr_tail", "")).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "(nothing)"
 
 
 def _sentence(text: str) -> str:

@@ -30,5 +30,5 @@ def first_text(error: BaseException) -> str:
     """Return the first line of what a runtime says, or its exception's name."""
     for line in str(error).splitlines():
         if line.strip():
-            return line.strip()[:500]
+            return line.strip()[:1000]
     return type(error).__name__
