@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import gate as gates
-from harness import model_files, selection
+from harness import leases, model_files, selection
 from harness import plan as plans
 from harness import registry as registries
 from harness.errors import ConfigError, HarnessError
@@ -55,8 +55,8 @@ class Desk:
         self.local = registry.devices.get("local")
         chosen: dict[str, Device] = {}
         for name in option.hil_device or ():
-            for device in registries.select(registry, name):
-                chosen.setdefault(device.name, device)
+            device = _first_free(registries.select(registry, name))
+            chosen.setdefault(device.name, device)
         self.devices = tuple(chosen.values())
         path = self._plan_path(option.hil_plan)
         self.plan = plans.load_plan(path) if path else Plan(None)
@@ -101,6 +101,14 @@ class Desk:
     def results(self) -> list[Any]:
         runs = gates.standing_runs(self.session.runs if self.session else ())
         return [r for run in runs for r in gates.results_of(run, self.plan.budgets)]
+
+
+def _first_free(candidates: tuple[Device, ...]) -> Device:
+    """Return the first unit that nobody holds; where all are held, the first, and its lease says by whom."""
+    if len(candidates) == 1:
+        return candidates[0]
+    held = leases.holders()
+    return next((d for d in candidates if d.name not in held), candidates[0])
 
 
 DESK = pytest.StashKey[Desk]()
@@ -364,11 +372,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     desk.verdict = gates.session_verdict(desk.results(), interrupted=desk.session.interrupted)
     code = int(exitstatus)
-    if code == pytest.ExitCode.TESTS_FAILED and not desk.foreign_failure:
-        code = 0  # every failure is one of ours: its verdict decides
     if desk.usage_error and code not in (2, 3):
         code = int(pytest.ExitCode.USAGE_ERROR)
-    session.exitstatus = gates.combine_exit(code, desk.verdict)
+    session.exitstatus = gates.combine_exit(code, desk.verdict, other_failures=desk.foreign_failure)
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
