@@ -117,7 +117,7 @@ def hold(folder: Path) -> int:
             raise FileNotFoundError(path)
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{folder} was removed from the cache meanwhile", where="cache", next_step="Try again."
+            f"{folder} was removed from the cache meanwhile.", where="cache", next_step="Try again."
         ) from error
     os.utime(fd)
     return fd
@@ -168,14 +168,14 @@ def remove_cache_entry(name: str) -> int:
     busy = [e.name for e in within if e.in_use]
     if busy:
         raise ConfigError(
-            f"`{busy[0]}` is in use by a running machine",
+            f"`{busy[0]}` is in use by a running machine.",
             where="cache",
             next_step="End it first (`harness devices down`).",
         )
     folder = cache_folder() / name
     fd = try_lock(folder / USE_LOCK)
     if fd is None:
-        raise ConfigError(f"`{name}` is in use", where="cache", next_step="End its machines first.")
+        raise ConfigError(f"`{name}` is in use.", where="cache", next_step="End its machines first.")
     try:
         gone = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
         os.rename(folder, gone)  # out of sight in one step; nobody meets half a folder

@@ -71,7 +71,7 @@ def _open_image(folder: Path, recipe_hash: str, board: QemuBoard) -> Image:
         )
     except (ValueError, KeyError) as error:
         raise DataError(
-            f"manifest.json can't be read: {error!r}",
+            f"manifest.json can't be read: {error!r}.",
             where=str(folder),
             next_step="Remove that folder; the image is then built anew.",
         ) from error

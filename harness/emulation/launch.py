@@ -211,7 +211,7 @@ def wait_ready(machine: Machine, timeout_s: float, *, cold: bool) -> None:
     except TransientError as error:
         tail = machine.console_tail()
         raise type(error)(
-            f"{error.what}; its console ends with: {tail or '(nothing)'}",
+            f"{error.what.rstrip('.')}. Its console ends with: {tail or '(nothing)'}\n",
             where=error.where,
             next_step="Try again; a host that is very busy may be too slow.",
         ) from error

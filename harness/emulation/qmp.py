@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import os
 import socket
 import threading
@@ -17,6 +18,8 @@ from typing import Any
 from harness.errors import ConnectionLost, DeadlineExceeded, DeviceError
 
 COMMAND_TIMEOUT_S = 30.0
+# what the library logs, our errors say; without a handler it would end up on stderr
+logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 
 def connect_unix(path: Path) -> socket.socket:
@@ -87,7 +90,7 @@ class Qmp:
             ) from error
         except (OSError, EOFError, QMPError) as error:
             raise ConnectionLost(
-                f"its QEMU is not there ({type(error).__name__}: {error})",
+                f"its QEMU is not there ({type(error).__name__}: {error}).",
                 where=self._name,
                 next_step="Start it again (`harness devices up`).",
             ) from error

@@ -91,7 +91,7 @@ def new_folder(name: str, *, supervised: bool) -> tuple[Path, int]:
             folder.mkdir(parents=True, mode=0o700)
         except FileExistsError:
             raise ConfigError(
-                f"a supervised machine `{name}` is already up",
+                f"a supervised machine `{name}` is already up.",
                 where="emulated device",
                 next_step=f"Use it, or end it with `harness devices down {name}`.",
             ) from None

@@ -52,7 +52,7 @@ def open_snapshot(image: Image, board: QemuBoard, profile: Profile, key: str) ->
     folder = snapshot_link(image, board, profile, key).resolve()
     if not (folder / "meta.json").exists():
         raise ConfigError(
-            f"no snapshot `{key}` for the {profile} profile of this board and image",
+            f"no snapshot `{key}` for the {profile} profile of this board and image.",
             where="emulated device",
             next_step="Start without one, or save it first.",
         )

@@ -56,7 +56,7 @@ def _folder(name: str) -> Path:
     if not runs.is_alive(folder):
         names = ", ".join(f.name for f in _folders()) or "none"
         raise UnknownDevice(
-            f"no supervised machine `{name}` is up; up: {names}",
+            f"no supervised machine `{name}` is up; up: {names}.",
             where="emulated device",
             next_step=f"Start it with `harness devices up {name}`.",
         )
@@ -67,7 +67,7 @@ def find_machine(name: str) -> Machine:
     """Return the supervised machine `name`. Raises UnknownDevice, with the names that are up."""
     folder = _folder(name)
     if not (folder / "info.json").exists():
-        raise TransientError("is still starting", where=name, next_step="Try again in some seconds.")
+        raise TransientError("is still starting.", where=name, next_step="Try again in some seconds.")
     info = read_info(folder)
     board = QemuBoard(**info["board"])
     return Machine(folder, open_image(info["image"], board), board, info)

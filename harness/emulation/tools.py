@@ -46,11 +46,11 @@ def run_tool(
         )
     except FileNotFoundError as error:
         raise HostSetupError(
-            f"`{argv[0]}` not found", where=WHERE, next_step="Run `harness devices check`."
+            f"`{argv[0]}` not found.", where=WHERE, next_step="Run `harness devices check`."
         ) from error
     except subprocess.TimeoutExpired as error:
         raise HostSetupError(
-            f"`{argv[0]}` did not end within {timeout_s:g} s", where=WHERE, next_step=next_step
+            f"`{argv[0]}` did not end within {timeout_s:g} s.", where=WHERE, next_step=next_step
         ) from error
     if done.returncode != 0:
         raise tool_failed(argv, done.returncode, done.stderr + done.stdout, next_step)
