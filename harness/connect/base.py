@@ -7,6 +7,7 @@ seconds. Nothing here knows what is run: that is deploy's and measure's job.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +78,10 @@ class Connection(Protocol):
 
     def home(self) -> str:
         """Return the absolute path of the folder on the device that belongs to the harness (created)."""
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """Send nothing of its own accord inside the block: for timed windows, which keep-alives disturb.
+        A peer that goes away meanwhile is noticed by the deadline of whoever waits."""
 
     def close(self) -> None:
         """Release the connection. Safe to call twice."""

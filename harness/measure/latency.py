@@ -17,6 +17,7 @@ from harness.errors import Unsupported
 from harness.measure.bench import Bench, Observation
 from harness.metrics import PERCENTILES
 from harness.model import Condition, Fidelity, Measurement, Series
+from harness.remote import Child, MeasuredBlock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,16 +78,11 @@ def measure_single_stream(bench: Bench) -> Observation:
             loads.append(load_time_ns)
             firsts.append(child.first())
             wanted = _iterations(settings, time.monotonic() - started)
-            block = child.measure(
-                iterations=wanted,
-                warmup_max=min(settings.warmup_max, wanted),
-                max_duration_ns=int(settings.max_process_s * 1e9),
-                timeout_s=_timeout_s(bench, settings),
-            )
+            block = _measure(bench, child, settings, wanted)
             clock = block.clock
             blocks.append(block.latency_ns)
             summaries.append(block.summary)
-            conditions += _conditions(index, block, wanted)
+            conditions += _conditions(f"process {index + 1}", block, wanted)
     if not all(len(b) for b in blocks):
         return _summarised(summaries, loads, firsts, fidelity, settings)
     values = np.concatenate(blocks)
@@ -115,9 +111,9 @@ def measure_single_stream(bench: Bench) -> Observation:
 
 
 def measure_offline(bench: Bench) -> Observation:
-    """Sweep the batch size in one fresh process each: throughput and the latency of a whole batch.
+    """Sweep the batch size, smallest first, in one fresh process: throughput and the time of a whole batch.
 
-    A model whose batch axis is fixed is measured at its own size, and the settings say so.
+    A batch that the model doesn't take (its batch axis is fixed) is left out, and the settings say why.
     """
     import numpy as np
 
@@ -127,28 +123,25 @@ def measure_offline(bench: Bench) -> Observation:
     series: list[Series] = []
     conditions: list[Condition] = []
     refused: dict[str, str] = {}
-    for batch_size in settings.batch_sizes:
-        bench.announce(f"offline: batch {batch_size}")
-        try:
-            with bench.child(f"offline-{batch_size}", batch_size=batch_size) as (child, _):
-                started = time.monotonic()
-                child.first()
-                wanted = _iterations(settings, time.monotonic() - started, scale=batch_size)
-                block = child.measure(
-                    iterations=wanted,
-                    warmup_max=min(settings.warmup_max, wanted),
-                    max_duration_ns=int(settings.max_process_s * 1e9),
-                    timeout_s=_timeout_s(bench, settings),
-                )
-        except Unsupported as why:
-            refused[str(batch_size)] = why.what
-            continue
-        values = block.latency_ns
-        zeros = np.zeros(len(values), dtype=np.int32)
-        series.append(Series("latency_ns", "ns", values, zeros, block.clock, batch_size))
-        conditions += _conditions(batch_size, block, wanted)
-        p50 = _quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size)
-        measurements += [p50, _throughput(p50, batch_size)]
+    with bench.child("offline", batch_size=settings.batch_sizes[0]) as (child, _):
+        started = time.monotonic()
+        child.first()
+        first_wall_s = time.monotonic() - started
+        for batch_size in settings.batch_sizes:
+            bench.announce(f"offline: batch {batch_size}")
+            wanted = _iterations(settings, batch_size * first_wall_s, scale=batch_size)
+            try:
+                child.set_inputs(npz_path=bench.inputs_path, batch_size=batch_size)
+                block = _measure(bench, child, settings, wanted)
+            except Unsupported as why:
+                refused[str(batch_size)] = why.what
+                continue
+            values = block.latency_ns
+            zeros = np.zeros(len(values), dtype=np.int32)
+            series.append(Series("latency_ns", "ns", values, zeros, block.clock, batch_size))
+            conditions += _conditions(f"batch {batch_size}", block, wanted)
+            p50 = _quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size)
+            measurements += [p50, _throughput(p50, batch_size)]
     return Observation(
         measurements=tuple(measurements),
         series=tuple(series),
@@ -168,9 +161,16 @@ def _iterations(settings: LatencySettings, first_wall_s: float, scale: int = 1) 
     return max(8, min(wanted, affordable))
 
 
-def _timeout_s(bench: Bench, settings: LatencySettings) -> float:
-    """Return the longest wait for one window: its cap on the wall and warm-up, on a busy host."""
-    return bench.board.device.timeout_s + 4 * settings.wall_cap_s
+def _measure(bench: Bench, child: Child, settings: LatencySettings, wanted: int) -> MeasuredBlock:
+    """Return one timed window. Nothing is sent to the device while it lasts."""
+    with bench.board.connection.quiet():
+        return child.measure(
+            iterations=wanted,
+            warmup_max=min(settings.warmup_max, wanted),
+            max_duration_ns=int(settings.max_process_s * 1e9),
+            # the longest wait: the window's cap on the wall and warm-up, on a busy host
+            timeout_s=bench.board.device.timeout_s + 4 * settings.wall_cap_s,
+        )
 
 
 def _quantile(
@@ -265,18 +265,18 @@ def _throughput(p50: Measurement, batch_size: int) -> Measurement:
     )
 
 
-def _conditions(index: int, block: Any, wanted: int) -> list[Condition]:
+def _conditions(what: str, block: MeasuredBlock, wanted: int) -> list[Condition]:
     got = len(block.latency_ns)
     return [
         Condition(
-            f"samples ({index})",
+            f"samples ({what})",
             str(got),
             f"{wanted}, or at least 8 when the window's cap ends it",
             got >= min(wanted, 8),
             "Raise the window's cap, or measure a smaller model.",
         ),
         Condition(
-            f"warm-up flat ({index})",
+            f"warm-up flat ({what})",
             f"{'yes' if block.warmup_flat else 'no'} after {block.warmup_iterations} calls",
             "medians of blocks within 2%",
             True if block.warmup_flat else None,
