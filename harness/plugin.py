@@ -44,6 +44,7 @@ class Desk:
         self.usage_error = False
         self.foreign_failure = False
         self.verdict: Verdict | None = None
+        self.exit_code = 0
         self.folder: Path | None = None
 
     def read(self) -> None:
@@ -208,8 +209,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         )
     targets = list({t.id: t for i in wanting if (t := _target_of(i)) is not None}.values())
     try:
-        for model in dict.fromkeys(t.model.path for t in targets):
-            selection.require_model_file(model)
+        selection.require_usable({t.model.name: t.model for t in targets}.values())
     except ConfigError as error:
         raise pytest.UsageError(f"harness: {error}") from None
     desk.start(targets)
@@ -374,17 +374,18 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     code = int(exitstatus)
     if desk.usage_error and code not in (2, 3):
         code = int(pytest.ExitCode.USAGE_ERROR)
-    session.exitstatus = gates.combine_exit(code, desk.verdict, other_failures=desk.foreign_failure)
+    desk.exit_code = gates.combine_exit(code, desk.verdict, other_failures=desk.foreign_failure)
+    session.exitstatus = desk.exit_code
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     desk = config.stash.get(DESK, None)
     if desk is None or desk.session is None or desk.verdict is None or desk.folder is None:
         return
     release = gates.release_verdict(desk.results(), desk.session.runs, desk.plan)
     write = terminalreporter.write_line
     terminalreporter.section("harness")
-    write(f"session  {desk.verdict.value}  (exit code {int(exitstatus)})")
+    write(f"session  {desk.verdict.value}  (exit code {desk.exit_code})")
     write(f"release  {release.verdict.value}")
     for line in release.missing[:8]:
         write(f"         {line}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness import runtimes
+from harness import model_files, runtimes
 from harness.errors import ConfigError, nearest
 from harness.model import Plan, PlanModel, RuntimeSpec
 
@@ -34,6 +34,22 @@ def select_models(
     models = chosen if given else list(plan.models)
     models = [replace(m, shapes={**m.shapes, **shapes}) if shapes else m for m in models]
     return tuple(_named_apart(_with_runtimes(models, wanted)))
+
+
+def require_usable(models: Iterable[PlanModel]) -> None:
+    """Raise ConfigError, with every problem, unless each model has its files and a runtime for its format."""
+    problems: list[str] = []
+    for model in models:
+        try:
+            require_model_file(model.path)
+            spec = model.runtime or model_files.default_runtime(model_files.format_of(model.path))
+            runtimes.descriptor(spec, model_files.format_of(model.path))
+            if model.inputs_path is not None and not model.inputs_path.is_file():
+                raise ConfigError("no such inputs file.", where=str(model.inputs_path))
+        except ConfigError as error:
+            problems.append(str(error) if error.where else f"{model.path}: {error}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def require_model_file(path: Path) -> None:

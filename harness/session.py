@@ -55,6 +55,7 @@ from harness.progress import Progress
 from harness.store import SessionWriter, Store, update_latest
 
 ATTEMPTS = 2  # of a run that a TransientError ended
+REASON_CHARS = 300  # of a runtime's own words in a message (chosen: what it says first says most)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Session:
         self._facts: dict[str, DeviceFacts] = {}
         self._cases: dict[str, ModelCase] = {}
         self._known: dict[str, tuple[Signature, Inputs]] = {}
-        self._rejected: dict[str, str] = {}
+        self._rejected: set[str] = set()
         self._benches: dict[tuple[str, str, str], Bench] = {}
         self._writer: SessionWriter | None = None
         self._leases = contextlib.ExitStack()
@@ -154,8 +155,8 @@ class Session:
         error: HarnessError | None = None
         reason: str | None = None
         try:
-            if (rejected := self._rejected.get(target.id)) and measure.suite != "deploy":
-                raise Unsupported(f"not measured, the model did not deploy: {rejected}")
+            if target.id in self._rejected and measure.suite != "deploy":
+                raise Unsupported("not measured: the model did not deploy, see the deploy suite.")
             with self.progress.step(f"{target.model.name} on {target.device.name}: {kind}"):
                 observation = self._observe(measure, target)
         except KeyboardInterrupt:
@@ -163,9 +164,10 @@ class Session:
             self._keep(self._record(kind, target, test, attempt, started_at, started, Outcome.INTERRUPTED))
             raise
         except ModelRejected as why:
-            outcome, error = Outcome.MODEL_REJECTED, why
+            outcome, error = Outcome.MODEL_REJECTED, _shortened(why, target)
+            observation = Observation(log=str(why))
             if measure.suite == "deploy":
-                self._rejected[target.id] = why.what
+                self._rejected.add(target.id)
         except Unsupported as why:
             outcome, reason = Outcome.SKIPPED, str(why)
         except HostSetupError as why:
@@ -367,6 +369,17 @@ class Session:
         if self.options.report_dir is None:
             update_latest(self.options.reports_dir, self._writer.folder)
         return self._writer.folder
+
+
+def _shortened(why: ModelRejected, target: Target) -> ModelRejected:
+    """Return the rejection as one message to read; the runtime's own words in full are in the run's log."""
+    what = why.what if len(why.what) <= REASON_CHARS else f"{why.what[:REASON_CHARS]} …"
+    runtime = str(target.model.runtime or "the runtime")
+    return ModelRejected(
+        f"{runtime} refuses it: {what}",
+        where=f"{target.model.name} on {target.device.name}",
+        next_step=why.next_step,
+    )
 
 
 def _session_id() -> str:

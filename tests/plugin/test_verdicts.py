@@ -78,7 +78,7 @@ def test_a_runtime_that_crashes_on_a_model_is_a_fail_too(repository):
 def test_other_suites_are_not_measured_after_a_failed_deployment(repository):
     done = repository.local("opset_99.onnx", "-rs", "-m", "deploy or memory")
     assert done.returncode == 1
-    assert "not measured, the model did not deploy" in done.output
+    assert "not measured: the model did not deploy" in done.output
 
 
 def test_a_model_whose_outputs_are_not_numbers_on_both_sides_agrees(repository):
