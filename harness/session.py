@@ -373,7 +373,10 @@ class Session:
 
 def _shortened(why: ModelRejected, target: Target) -> ModelRejected:
     """Return the rejection as one message to read; the runtime's own words in full are in the run's log."""
-    what = why.what if len(why.what) <= REASON_CHARS else f"{why.what[:REASON_CHARS]} …"
+    what = re.sub(r"\S*/objects/[0-9a-f]{64}\S*", target.model.name, why.what)
+    # onnxruntime's messages carry the place in its source and a C++ signature before what they say
+    what = re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", " ", what)
+    what = what if len(what) <= REASON_CHARS else f"{what[:REASON_CHARS]} …"
     runtime = str(target.model.runtime or "the runtime")
     return ModelRejected(
         f"{runtime} refuses it: {what}",
