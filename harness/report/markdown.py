@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from harness.gate import OUTCOME
-from harness.model import Fidelity, Release, Result, Verdict
+from harness.model import Fidelity, Release, Result, Run, Verdict
 from harness.report.data import ReportData
-from harness.units import format_quantity
+from harness.report.wording import VIRTUAL_NOTE, interval_of, limit_of, scope_of, value_of
 
 SYMBOLS = {
     Verdict.PASS: "✅",
@@ -18,12 +19,9 @@ SYMBOLS = {
     Verdict.INFRA_ERROR: "🔌",
     Verdict.NOT_JUDGED: "➖",
 }
-VIRTUAL_NOTE = (
-    "Times are on the emulated board's instruction clock; "
-    "they compare builds, they are not a Pi's milliseconds"
-)
 # GitHub refuses a comment beyond 65,536 characters; a list this long is for the report.
 _MAX_LINES = 20
+_MAX_ROWS = 120
 # an underscore within a word is plain in GitHub's Markdown; list and heading marks count at the start only
 _SPECIAL = re.compile(r"([\\`*{}\[\]|~$]|(?<!\w)_|_(?!\w)|^[-+#=]|^\d+(?=[.)](?:\s|$)))")
 
@@ -31,27 +29,26 @@ _SPECIAL = re.compile(r"([\\`*{}\[\]|~$]|(?<!\w)_|_(?!\w)|^[-+#=]|^\d+(?=[.)](?:
 def session_markdown(data: ReportData) -> str:
     """Return summary.md."""
     devices = ", ".join(f"{escaped(d.name)} ({escaped(d.type)}, {escaped(d.kind)})" for d in data.devices)
+    release = replace(data.release, reasons=tuple(r for r in data.release.reasons if r not in data.reasons))
     parts = [
         f"## {SYMBOLS[data.verdict]} {data.verdict.value}: session {escaped(data.record.session_id)}",
         f"On {devices or 'no device'}; started {escaped(data.record.started_at)}; "
         f"exit code {data.exit_code}.",
         *_list("Why", data.reasons),
         *_list("Problems with the evidence", data.problems),
-        *_release(data.release),
-        *_table(data.results),
+        *_release(release),
+        *_tables(data.results, data.runs_by_id),
     ]
     if data.budgets_toml:
-        parts.append("<details><summary>Lines of TOML that would set budgets</summary>")
-        parts.append(
-            f"{_fence(data.budgets_toml)}toml\n{data.budgets_toml.rstrip()}\n{_fence(data.budgets_toml)}"
-        )
-        parts.append("</details>")
+        fence = _fence(data.budgets_toml)
+        lines = f"{fence}toml\n{data.budgets_toml.rstrip()}\n{fence}"
+        parts.append(_folded("Lines of TOML that would set budgets", lines))
     return "\n\n".join(parts) + "\n"
 
 
 def release_markdown(release: Release, results: Sequence[Result]) -> str:
     """Return a release verdict over one or several sessions as Markdown."""
-    return "\n\n".join([*_release(release, heading="##"), *_table(results)]) + "\n"
+    return "\n\n".join([*_release(release, heading="##"), *_tables(results, {})]) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -83,33 +80,41 @@ def _list(title: str, lines: Sequence[str]) -> list[str]:
     return [f"**{title}**\n\n" + "\n".join(shown)]
 
 
-def _table(results: Iterable[Result]) -> list[str]:
-    rows = [_row(result) for result in results]
-    if not rows:
-        return ["Nothing was measured."]
+def _tables(results: Sequence[Result], runs: Mapping[str, Run]) -> list[str]:
+    """Return the judged results as a table, the others in a folded one, and what virtual times mean."""
+    judged = [r for r in results if r.verdict is not Verdict.NOT_JUDGED]
+    others = [r for r in results if r.verdict is Verdict.NOT_JUDGED]
+    parts = [_table(judged, runs) if judged else "Nothing was judged."]
+    if any(result.fidelity is Fidelity.VIRTUAL for result in results):
+        parts.append(f"> {VIRTUAL_NOTE}.")
+    if others:
+        parts.append(_folded(f"{len(others)} without a budget", _table(others, runs)))
+    return parts
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _table(results: Sequence[Result], runs: Mapping[str, Run]) -> str:
     head = "| model | device | metric | value | 90% interval | budget | fidelity | verdict |"
+    rows = [_row(result, runs.get(result.run_id)) for result in results[:_MAX_ROWS]]
     table = "\n".join([head, "|---|---|---|--:|---|--:|---|---|", *rows])
-    virtual = any(result.fidelity is Fidelity.VIRTUAL for result in results)
-    return [table, f"> {VIRTUAL_NOTE}."] if virtual else [table]
+    if len(results) > _MAX_ROWS:
+        table += f"\n\nAnd {len(results) - _MAX_ROWS} more, in the report."
+    return table
 
 
-def _row(result: Result) -> str:
-    metric = escaped(result.metric)
-    scope = [result.scenario or "", f"batch {result.batch_size}" if result.batch_size != 1 else ""]
-    if any(scope):
-        metric += f" ({escaped(', '.join(part for part in scope if part))})"
-    interval = "–"
-    if result.low is not None or result.high is not None:
-        interval = (
-            f"{format_quantity(result.low, result.unit)} to {format_quantity(result.high, result.unit)}"
-        )
+def _row(result: Result, run: Run | None) -> str:
+    name = f"run of {result.suite}" if result.metric == OUTCOME else result.metric
+    scope = scope_of(result, run)
     cells = [
         escaped(result.model),
         escaped(result.device_name),
-        metric if result.metric != OUTCOME else f"run of {escaped(result.suite)}",
-        format_quantity(result.value, result.unit),
-        interval,
-        format_quantity(result.budget, result.unit),
+        escaped(f"{name} ({scope})" if scope else name),
+        value_of(result),
+        interval_of(result),
+        limit_of(result),
         result.fidelity.value if result.fidelity else "–",
         f"{SYMBOLS[result.verdict]} {result.verdict.value}",
     ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 
 from harness.report.data import ReportData
-from harness.report.markdown import VIRTUAL_NOTE
 from harness.report.page import build_page
+from harness.report.wording import VIRTUAL_NOTE
 
 
 def render_html(data: ReportData) -> str:

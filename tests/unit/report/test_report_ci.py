@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -140,6 +141,22 @@ def test_a_release_is_told_in_both_forms() -> None:
     root = ET.fromstring(release_junit(release, []).encode())
     (failure,) = root.iter("failure")
     assert failure.get("message") == "INVALID: memory was not run\nFAIL: why"
+
+
+def test_what_has_no_budget_is_folded_away(tmp_path: Path) -> None:
+    text = _markdown(tmp_path, *records.model_runs("digits_fp32_onnx"))
+    shown, _, folded = text.partition("<details><summary>14 without a budget</summary>")
+    assert "NOT_JUDGED" not in shown
+    assert folded.count("NOT_JUDGED") == 14
+
+
+def test_a_comment_stays_within_what_a_forge_accepts(tmp_path: Path) -> None:
+    runs = [
+        replace(run, run_id=f"{n}-{run.run_id}", model=f"model_with_a_long_name_{n}")
+        for n in range(40)
+        for run in records.model_runs("digits_fp32_onnx")[:1]
+    ]
+    assert len(_markdown(tmp_path, *runs, *records.sample_runs())) < 65_536
 
 
 def test_a_long_list_is_cut_with_a_count() -> None:

@@ -13,7 +13,7 @@ from support import records
 
 from harness.model import Condition, ErrorRecord, Outcome
 from harness.report import write_report
-from harness.report.page import when
+from harness.report.wording import when
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>{{7*7}}\udce9'
 _VOID = {"meta", "link", "br", "img", "input", "hr"}

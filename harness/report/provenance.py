@@ -1,0 +1,157 @@
+"""Runs, devices and artifacts as the page shows them: every attempt, its conditions, what it rests on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.model import Condition, DeviceFacts, Run
+from harness.report.data import ReportData
+from harness.report.wording import Badge, runtime_of, when
+from harness.units import format_quantity
+
+_MAX_LOG_CHARACTERS = 8_000  # of each run's log, its end; log.txt has the whole
+
+
+@dataclass(frozen=True)
+class ConditionView:
+    name: str
+    observed: str
+    expected: str
+    state: Badge
+    remedy: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    id: str
+    run_id: str
+    title: str
+    attempt: str
+    outcome: Badge
+    duration: str
+    envelope: str
+    message: str
+    conditions: tuple[ConditionView, ...]
+    facts: tuple[tuple[str, str], ...]
+    log: str
+
+
+_OUTCOMES = {
+    "completed": Badge("completed", "o-done", "✓"),
+    "model_rejected": Badge("model rejected", "v-fail", "✕"),
+    "infra_error": Badge("infra error", "v-infra_error", "⚡"),
+    "invalid": Badge("invalid", "v-invalid", "!"),
+    "skipped": Badge("skipped", "v-not_judged", "–"),
+    "interrupted": Badge("interrupted", "v-invalid", "!"),
+    "usage_error": Badge("usage error", "v-invalid", "!"),
+}
+_STATES = {
+    True: Badge("ok", "o-done", "✓"),
+    False: Badge("violated", "v-fail", "✕"),
+    None: Badge("not observable", "v-not_judged", "–"),
+}
+
+
+def run_view(number: int, run: Run) -> RunView:
+    """Return one attempt with its conditions, settings and the end of its log."""
+    error = f"{run.error.slug}: {run.error.message}" if run.error else run.reason or ""
+    retries = f" after {run.error.retries} retries" if run.error and run.error.retries else ""
+    return RunView(
+        id=f"run-{number}",
+        run_id=run.run_id,
+        title=" · ".join(filter(None, (_kind_of_run(run), run.model, run.device.name))),
+        attempt=f"attempt {run.attempt}",
+        outcome=_OUTCOMES[run.outcome.value],
+        duration=format_quantity(run.duration_s, "s"),
+        envelope=_envelope(run.conditions),
+        message=error + retries,
+        conditions=tuple(
+            ConditionView(c.name, c.observed, c.expected, _STATES[c.ok], c.remedy if c.ok is False else "")
+            for c in run.conditions
+        ),
+        facts=(
+            ("test", run.test),
+            ("started", when(run.started_at)),
+            ("artifact sha256", run.artifact_sha256 or "–"),
+            ("runtime", runtime_of(run)),
+            ("threads", str(run.threads)),
+            *((f"setting {key}", _plain(value, key)) for key, value in run.settings.items()),
+            *(
+                (
+                    f"series {s.name}, batch {s.batch_size}",
+                    f"{s.values.size} samples, {s.clock or 'no clock'}",
+                )
+                for s in run.series
+            ),
+        ),
+        log=run.log[-_MAX_LOG_CHARACTERS:],
+    )
+
+
+def _kind_of_run(run: Run) -> str:
+    return f"{run.suite}, {run.scenario.replace('_', ' ')}" if run.scenario else run.suite
+
+
+def _envelope(conditions: Sequence[Condition]) -> str:
+    if not conditions:
+        return "no conditions recorded"
+    counts = [(sum(c.ok is state for c in conditions), _STATES[state].word) for state in (False, True, None)]
+    return ", ".join(f"{count} {word}" for count, word in counts if count)
+
+
+def session_facts(data: ReportData) -> tuple[tuple[str, str], ...]:
+    record = data.record
+    return (
+        ("session", record.session_id),
+        ("command", " ".join(record.command)),
+        ("started", when(record.started_at)),
+        ("finished", when(record.finished_at) if record.finished_at else "never"),
+        ("plan", record.plan_path or "none"),
+        ("harness", record.harness_version),
+        *((f"host {key}", _plain(value, key)) for key, value in record.host.items()),
+    )
+
+
+def device_facts(device: DeviceFacts) -> tuple[tuple[str, str], ...]:
+    return (
+        ("type", device.type),
+        ("kind", kind_of(device)),
+        ("serial", device.serial or "not observable"),
+        ("platform", device.platform),
+        *((key, _plain(value, key)) for key, value in device.details.items()),
+    )
+
+
+def kind_of(device: DeviceFacts) -> str:
+    names: Mapping[str, str] = {"qemu": "emulated", "ssh": "over SSH", "local": "this host"}
+    return f"{device.type}, {names.get(device.kind, device.kind)}"
+
+
+def artifacts(runs: Iterable[Run]) -> tuple[tuple[str, str, str, str], ...]:
+    """Return (model, sha256, runtime, packages) of each distinct combination that was run."""
+    rows = dict.fromkeys(
+        (
+            run.model,
+            run.artifact_sha256 or "–",
+            runtime_of(run),
+            _plain(run.settings.get("runtime_packages", "–")),
+        )
+        for run in runs
+    )
+    return tuple(rows)
+
+
+def _plain(value: Any, name: str = "") -> str:
+    """Return a fact in words; a number whose name ends with its unit reads with that unit."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for ending, unit in (("_bytes", "bytes"), ("_ns", "ns"), ("_s", "s")):
+            if name.endswith(ending):
+                return format_quantity(value, unit)
+    if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
+        return ", ".join(str(item) for item in value) or "none"
+    if isinstance(value, str | int | float):
+        return str(value)
+    return "not known" if value is None else json.dumps(value, ensure_ascii=False, default=str)

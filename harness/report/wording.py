@@ -1,0 +1,116 @@
+"""The words and marks that page and Markdown share: verdicts, fidelities, intervals, limits, scopes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from harness.metrics import HIGHER, METRICS
+from harness.model import Fidelity, Result, Run, Verdict
+from harness.units import format_apart, format_quantity
+
+VIRTUAL_NOTE = (
+    "Times are on the emulated board's instruction clock; "
+    "they compare builds, they are not a Pi's milliseconds"
+)
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A word with the class that colours it and a mark for those who see no colours."""
+
+    word: str
+    css: str
+    mark: str = ""
+
+
+_MARKS = {
+    Verdict.PASS: "✓",
+    Verdict.FAIL: "✕",
+    Verdict.INCONCLUSIVE: "?",
+    Verdict.INVALID: "!",
+    Verdict.INFRA_ERROR: "⚡",
+    Verdict.NOT_JUDGED: "–",
+}
+WORDS = {Verdict.NOT_JUDGED: "not judged", Verdict.INFRA_ERROR: "INFRA ERROR"}
+MEANINGS = {
+    Verdict.PASS: "Everything that was judged is within its limits.",
+    Verdict.FAIL: "At least one result is beyond its limit.",
+    Verdict.INCONCLUSIVE: "At least one interval straddles its limit: more samples are needed.",
+    Verdict.INVALID: "The evidence is incomplete or contradicts itself: it says nothing about the model.",
+    Verdict.INFRA_ERROR: "The lab failed, not the model. Try again.",
+    Verdict.NOT_JUDGED: "Nothing was set to judge it by.",
+}
+
+
+def verdict_badge(verdict: Verdict) -> Badge:
+    return Badge(WORDS.get(verdict, verdict.value), f"v-{verdict.value.lower()}", _MARKS[verdict])
+
+
+def fidelity_badge(fidelity: Fidelity | None) -> Badge | None:
+    return Badge(fidelity.value, f"f-{fidelity.value}") if fidelity else None
+
+
+def runtime_of(item: Result | Run) -> str:
+    """Return the runtime with its version, as one name."""
+    return f"{item.runtime} {item.runtime_version or ''}".strip()
+
+
+def scope_of(result: Result, run: Run | None) -> str:
+    """Return what tells results of one metric apart: scenario, batch, threads, attempt; "" if nothing."""
+    parts = [
+        (result.scenario or "").replace("_", " "),
+        f"batch {result.batch_size}" if result.batch_size != 1 or result.scenario == "offline" else "",
+        f"{result.threads} threads" if result.threads > 1 else "",
+        f"attempt {run.attempt}" if run is not None and run.attempt > 1 else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def value_of(result: Result) -> str:
+    return format_quantity(result.value, result.unit)
+
+
+def interval_of(result: Result) -> str:
+    if result.low is None and result.high is None:
+        return "–"
+    if result.low == result.high == result.value:
+        row = METRICS.get(result.metric)
+        return "no spread" if row is not None and row.kind == "time" and result.n > 1 else "exact"
+    low, high = format_apart(result.low, result.high, result.unit)
+    return f"{low} – {high}"
+
+
+def limit_of(result: Result) -> str:
+    if result.budget is None:
+        return "–"
+    return f"{'≥' if result.direction == HIGHER else '≤'} {format_quantity(result.budget, result.unit)}"
+
+
+def baseline_of(result: Result) -> str:
+    if result.baseline is None:
+        return "–"
+    ratio = f" ({result.ratio:.3f}×)" if result.ratio is not None else ""
+    return f"{format_quantity(result.baseline, result.unit)}{ratio}"
+
+
+def when(stamp: str) -> str:
+    """Return an ISO 8601 time as "2026-01-02 03:04:05 UTC"; what is none, as it stands."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    zone = "" if moment.tzinfo is None else " UTC" if not moment.utcoffset() else f" {moment:%z}"
+    return f"{moment:%Y-%m-%d %H:%M:%S}{zone}"
+
+
+def lasted(started: str, finished: str | None) -> str:
+    try:
+        seconds = round(
+            (datetime.fromisoformat(finished or "") - datetime.fromisoformat(started)).total_seconds()
+        )
+    except (ValueError, TypeError):
+        return ""
+    hours, minutes = divmod(seconds // 60, 60)
+    parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{seconds % 60} s"]
+    return " · " + " ".join(part for part in parts if part)

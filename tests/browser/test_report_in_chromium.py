@@ -1,0 +1,217 @@
+"""The report as a browser shows it: quiet, within the window, in light and dark, by keyboard, on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import records
+
+from harness.model import Condition
+from harness.report import write_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page as Tab
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = (
+    "<script>document.title='owned'</script>\"><img src=x onerror=\"document.title='owned'\">" + "x" * 120
+)
+
+
+@dataclass
+class Opened:
+    """A page that is open, with everything it said and asked for."""
+
+    tab: Tab
+    said: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+Open = Callable[..., Opened]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(records.write_session(tmp_path_factory.mktemp("report"))).html
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report in which every name is long and means harm."""
+    device = replace(records.PI, name=HOSTILE, serial=HOSTILE, details={HOSTILE: HOSTILE})
+    runs = [
+        replace(
+            run,
+            model=HOSTILE,
+            test=HOSTILE,
+            device=device,
+            settings={HOSTILE: HOSTILE},
+            log=HOSTILE * 5,
+            conditions=(Condition(HOSTILE, HOSTILE, HOSTILE, False, HOSTILE),),
+        )
+        for run in records.model_runs("digits_fp32_onnx")
+    ]
+    record = records.session(devices=(device,), command=(HOSTILE,))
+    return write_report(records.write_session(tmp_path_factory.mktemp("hostile"), record, runs)).html
+
+
+@pytest.fixture
+def show(browser: Browser) -> Iterator[Open]:
+    """A function (path, width, scheme) that opens a page in a window of its own."""
+    contexts = []
+
+    def opened(path: Path, *, width: int = 1280, scheme: str = "light") -> Opened:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,  # type: ignore[arg-type]
+        )
+        contexts.append(context)
+        page = Opened(context.new_page())
+        page.tab.on("console", lambda message: page.said.append(message.text))
+        page.tab.on("pageerror", lambda error: page.said.append(str(error)))
+        page.tab.on("request", lambda request: page.requests.append(request.url))
+        page.tab.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def _open_all(tab: Tab) -> None:
+    tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_said_and_nothing_is_fetched(report: Path, show: Open, scheme: str) -> None:
+    page = show(report, scheme=scheme)
+    assert page.said == []
+    assert page.requests == [report.as_uri()]
+
+
+def test_hostile_names_run_nothing(hostile: Path, show: Open) -> None:
+    page = show(hostile)
+    assert page.said == []
+    assert page.requests == [hostile.as_uri()]
+    assert page.tab.title() != "owned"
+    assert page.tab.evaluate("document.images.length + document.scripts.length") == 0
+
+
+@pytest.mark.parametrize("width", [360, 400, 768, 1280, 1920])
+@pytest.mark.parametrize("which", ["report", "hostile"])
+def test_the_page_never_scrolls_sideways(
+    request: pytest.FixtureRequest, show: Open, which: str, width: int
+) -> None:
+    page = show(request.getfixturevalue(which), width=width)
+    _open_all(page.tab)
+    too_wide = """() => {
+      const out = [];
+      for (const e of document.querySelectorAll('body *')) {
+        const r = e.getBoundingClientRect();
+        if (r.width && r.right > innerWidth + 1 && !e.closest('.scroll, .skip, svg'))
+          out.push(e.tagName + '.' + e.className + ' to ' + r.right);
+      }
+      return out.slice(0, 5);
+    }"""
+    assert page.tab.evaluate(too_wide) == []
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_dark_is_dark_and_light_is_light(report: Path, show: Open) -> None:
+    script = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    light = show(report, scheme="light").tab.evaluate(script)
+    dark = show(report, scheme="dark").tab.evaluate(script)
+    assert min(light) > 230
+    assert max(dark) < 40
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(report: Path, show: Open, scheme: str) -> None:
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 for text of this size, drawings included."""
+    tab = show(report, scheme=scheme).tab
+    _open_all(tab)
+    poor = tab.evaluate(_CONTRAST)
+    assert poor == []
+
+
+_CONTRAST = """() => {
+  const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c.length === 3 || (c.length === 4 && c[3] === 1)) return c;
+    }
+    return [255, 255, 255];
+  };
+  const poor = new Set();
+  for (const e of document.querySelectorAll('body *')) {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    const box = e.getBoundingClientRect();
+    if (!own || !box.width || e.closest('.hidden, .skip, title, desc')) continue;
+    const style = getComputedStyle(e);
+    const inDrawing = e.namespaceURI.endsWith('svg');
+    const card = inDrawing && getComputedStyle(e.closest('.card')).backgroundColor;
+    if (inDrawing && style.fill === card) continue;  // a value on its bar: the bar is behind it
+    const a = light(parse(inDrawing ? style.fill : style.color)), b = light(behind(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) poor.add(`${e.tagName}.${e.className.baseVal ?? e.className}: ${ratio.toFixed(2)}`);
+  }
+  return [...poor];
+}"""
+
+
+def test_details_open_by_keyboard(report: Path, show: Open) -> None:
+    tab = show(report).tab
+    run = tab.locator("details.run").first
+    run.locator("summary").focus()
+    assert run.evaluate("e => e.open") is False
+    tab.keyboard.press("Enter")
+    assert run.evaluate("e => e.open") is True
+    assert run.locator("table").is_visible()
+    tab.keyboard.press("Enter")
+    assert run.evaluate("e => e.open") is False
+
+
+def test_the_first_stop_skips_to_the_results(report: Path, show: Open) -> None:
+    tab = show(report).tab
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.textContent") == "Skip to the results"
+    assert tab.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
+    tab.keyboard.press("Enter")
+    assert tab.url.endswith("#main")
+
+
+def test_wide_tables_scroll_by_keyboard(report: Path, show: Open) -> None:
+    tab = show(report, width=360).tab
+    table = tab.locator(".scroll").first
+    table.focus()
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_function("document.activeElement.scrollLeft > 0", timeout=5000)
+
+
+def test_data_of_a_figure_can_be_saved(report: Path, show: Open, tmp_path: Path) -> None:
+    tab = show(report).tab
+    with tab.expect_download() as download:
+        tab.locator("a[download='batch-sweep.csv']").click()
+    target = tmp_path / "saved.csv"
+    download.value.save_as(target)
+    assert target.read_text().startswith("model,device,run_id,fidelity,metric,batch_size,value,low,high\n")
+
+
+def test_paper_keeps_the_tables_whole(report: Path, show: Open) -> None:
+    tab = show(report, width=760, scheme="dark").tab
+    tab.emulate_media(media="print")
+    style: Any = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert style == "rgb(255, 255, 255)"
+    assert tab.locator(".downloads").first.is_hidden()
+    assert tab.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    assert len(tab.pdf(format="A4")) > 10_000
