@@ -22,9 +22,10 @@ from harness import registry as registries
 from harness.errors import ConfigError, HarnessError
 from harness.model import Device, Outcome, Plan, PlanModel, Run, Verdict
 from harness.progress import Progress
+from harness.selection import Target
 
 if TYPE_CHECKING:
-    from harness.session import Session, Target
+    from harness.session import Session
 
 SUITES = ("deploy", "accuracy", "memory", "latency")  # run in this order: latency last, in its own profile
 FAILING = (Verdict.FAIL, Verdict.INFRA_ERROR, Verdict.INVALID, Verdict.INCONCLUSIVE)
@@ -76,8 +77,6 @@ class Desk:
         return None
 
     def targets(self) -> list[Target]:
-        from harness.session import Target
-
         return [Target(device, model) for device in self.devices for model in self.models]
 
     def start(self, targets: list[Target]) -> Session:
@@ -196,6 +195,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
+    idle = config.pluginmanager.get_plugin("hypothesispytest")
+    if idle is not None and "hypothesis" not in sys.modules:
+        # its summary imports all of hypothesis to say nothing (6.170): half a second of every call
+        config.pluginmanager.unregister(idle)
     if config.option.collectonly:
         return
     desk = config.stash[DESK]

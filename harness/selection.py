@@ -1,14 +1,26 @@
-"""What the options pick: which models, under which name, runtime and shapes."""
+"""What the options pick: which models, under which name, runtime and shapes; and a test's target."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import model_files, runtimes
 from harness.errors import ConfigError, nearest
-from harness.model import Plan, PlanModel, RuntimeSpec
+from harness.model import Device, Plan, PlanModel, RuntimeSpec
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a test is about: one model on one device."""
+
+    device: Device
+    model: PlanModel
+
+    @property
+    def id(self) -> str:
+        return f"{self.device.name}-{self.model.name}"
 
 
 def select_models(

@@ -46,28 +46,16 @@ from harness.model import (
     ModelCase,
     Outcome,
     Plan,
-    PlanModel,
     Run,
     SessionRecord,
     Signature,
 )
 from harness.progress import Progress
+from harness.selection import Target
 from harness.store import SessionWriter, Store, update_latest
 
 ATTEMPTS = 2  # of a run that a TransientError ended
 REASON_CHARS = 300  # of a runtime's own words in a message (chosen: what it says first says most)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a test is about: one model on one device."""
-
-    device: Device
-    model: PlanModel
-
-    @property
-    def id(self) -> str:
-        return f"{self.device.name}-{self.model.name}"
 
 
 @dataclass(frozen=True)
