@@ -228,6 +228,17 @@ class PlanModel:
 
 
 @dataclass(frozen=True)
+class CommandRuntime:
+    """A runtime that the plan defines: an executable on the device (docs/agent-protocol.md, Commands)."""
+
+    name: str
+    argv: tuple[str, ...]  # `{model}` and `{threads}` are filled in
+    protocol: str  # "json-lines" | "benchmark_model"
+    formats: tuple[str, ...] = ()  # empty: any
+    timeout_s: float | None = None  # longest wait for one answer
+
+
+@dataclass(frozen=True)
 class Plan:
     """release.toml: what must be measured, by what it is judged, and which fidelity counts."""
 
@@ -237,6 +248,7 @@ class Plan:
     required_suites: tuple[str, ...] = ()
     accepted_fidelity: tuple[Fidelity, ...] = (Fidelity.MEASURED, Fidelity.VIRTUAL)
     budgets: tuple[Budget, ...] = ()
+    runtimes: tuple[CommandRuntime, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 

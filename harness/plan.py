@@ -14,8 +14,9 @@ from harness.budget_lines import budget_lines
 from harness.errors import ConfigError, nearest
 from harness.judging import RULES
 from harness.metrics import METRICS, Metric
-from harness.model import Budget, Fidelity, Plan, PlanModel, RuntimeSpec
+from harness.model import Budget, CommandRuntime, Fidelity, Plan, PlanModel, RuntimeSpec
 from harness.model_files import (
+    FORMATS,
     artifact_of,
     default_runtime,
     parse_dimensions,
@@ -23,6 +24,7 @@ from harness.model_files import (
     parse_shape,
     resolve_case,
 )
+from harness.runtimes import descriptors
 from harness.toml_schema import NAME, Problems, Section, read_toml
 
 # model_files and budget_lines are parts of this module's job, in files of their own
@@ -39,6 +41,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 SCENARIOS = ("single_stream", "multi_stream", "offline", "server", "periodic")
+COMMAND = "command"  # the one kind of runtime that a plan can define
+PROTOCOLS = ("json-lines", "benchmark_model")  # of docs/agent-protocol.md, Commands
 _FIDELITIES = tuple(str(fidelity) for fidelity in Fidelity)
 # exact figures without an interval: the value itself is judged unless the budget says otherwise
 _POINT_METRICS = frozenset({"model_size_bytes", "output_max_abs_error"})
@@ -59,6 +63,7 @@ def plan_from_mapping(raw: Mapping[str, Any], path: str | Path) -> Plan:
     root = Section(raw, "", problems)
     root.version(SCHEMA_VERSION)
     device_types, optional, suites, accepted = _parse_release(root)
+    own_runtimes = tuple(_parse_runtime_table(name, section) for name, section in root.tables("runtimes"))
     models = tuple(_parse_model(name, section) for name, section in root.tables("models"))
     for model in models:
         others = [other for other in models if other is not model]
@@ -75,6 +80,7 @@ def plan_from_mapping(raw: Mapping[str, Any], path: str | Path) -> Plan:
         required_suites=suites,
         accepted_fidelity=tuple(Fidelity(name) for name in accepted),
         budgets=budgets,
+        runtimes=own_runtimes,
         raw=raw,
     )
 
@@ -101,6 +107,28 @@ def _parse_release(root: Section) -> tuple[tuple[str, ...], ...]:
         accepted = (str(Fidelity.MEASURED), str(Fidelity.VIRTUAL))
     release.finish()
     return device_types, others, suites, accepted
+
+
+def _parse_runtime_table(name: str, section: Section) -> CommandRuntime:
+    """Return a runtime that the plan defines. Names of built-in and installed ones are taken."""
+    if name in descriptors():
+        section.problems.add(section.place, "there is a runtime of this name already; choose another")
+    section.text("kind", required=True, choices=(COMMAND,))
+    formats = section.texts("formats")
+    found = CommandRuntime(
+        name=name,
+        argv=section.arguments("argv"),
+        protocol=section.text("protocol", required=True, choices=PROTOCOLS) or "",
+        formats=tuple(_format_named(text) for text in formats),
+        timeout_s=section.quantity("timeout_s", "s", at_least=1),
+    )
+    section.finish()
+    return found
+
+
+def _format_named(text: str) -> str:
+    bare = text.lower().removeprefix(".")
+    return FORMATS.get(f".{bare}", bare)
 
 
 def _parse_model(name: str, section: Section) -> PlanModel:

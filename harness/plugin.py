@@ -212,7 +212,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         )
     targets = list({t.id: t for i in wanting if (t := _target_of(i)) is not None}.values())
     try:
-        selection.require_usable({t.model.name: t.model for t in targets}.values())
+        selection.require_usable({t.model.name: t.model for t in targets}.values(), desk.plan.runtimes)
     except ConfigError as error:
         raise pytest.UsageError(f"harness: {error}") from None
     desk.start(targets)

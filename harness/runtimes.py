@@ -26,7 +26,7 @@ from typing import Any
 
 from harness import cache
 from harness.errors import ConfigError, HostSetupError, RuntimeUnavailable, nearest
-from harness.model import RuntimeSpec
+from harness.model import CommandRuntime, RuntimeSpec
 
 ENTRY_POINT_GROUP = "harness.runtimes"
 ENV_FORMAT = 2  # part of every environment's key: raise it when the layout changes
@@ -127,28 +127,53 @@ BUILT_IN: dict[str, RuntimeDescriptor] = {
 }
 
 
-def descriptors() -> dict[str, RuntimeDescriptor]:
-    """Return every known runtime by name: built in, then by entry point (which can't replace one)."""
+def descriptors(own: Sequence[CommandRuntime] = ()) -> dict[str, RuntimeDescriptor]:
+    """Return every known runtime by name: built in, then by entry point, then the plan's `own`.
+
+    None replaces one before it.
+    """
     known = dict(BUILT_IN)
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         if point.name not in known:
             known[point.name] = point.load()
+    for command in own:
+        known.setdefault(command.name, _command_descriptor(command))
     return known
 
 
-def descriptor(spec: RuntimeSpec, model_format: str) -> RuntimeDescriptor:
+def _command_descriptor(command: CommandRuntime) -> RuntimeDescriptor:
+    options: dict[str, Any] = {"argv": list(command.argv), "protocol": command.protocol}
+    if command.timeout_s is not None:
+        options["timeout_s"] = command.timeout_s
+    formats = command.formats or BUILT_IN["command"].formats
+    return RuntimeDescriptor(command.name, formats, None, _nothing, "command", options)
+
+
+def descriptor(spec: RuntimeSpec, model_format: str, own: Sequence[CommandRuntime] = ()) -> RuntimeDescriptor:
     """Return the runtime called `spec.name`. Raises ConfigError: unknown, or not for this format."""
-    known = descriptors()
+    known = descriptors(own)
     found = known.get(spec.name)
     if found is None:
         raise ConfigError(f"unknown runtime `{spec.name}`{nearest(spec.name, known)}")
-    if model_format not in found.formats and "other" not in found.formats:
-        able = sorted(n for n, d in known.items() if model_format in d.formats)
+    if spec.name == "command":
+        raise ConfigError(
+            "runtime `command` doesn't say which executable to run.",
+            next_step="Give it a name and an `argv` in the plan: [runtimes.NAME] (docs/configuration.md).",
+        )
+    if found.adapter == "command" and spec.version:
+        raise ConfigError(f"runtime `{spec.name}` is an executable on the device; it takes no version")
+    if not runs_format(found, model_format):
+        able = sorted(n for n, d in known.items() if n != "command" and runs_format(d, model_format))
         raise ConfigError(
             f"runtime `{spec.name}` runs {' and '.join(found.formats)}, not {model_format}; "
             f"runtimes for it: {', '.join(able) or 'none'}"
         )
     return found
+
+
+def runs_format(found: RuntimeDescriptor, model_format: str) -> bool:
+    """Return whether this runtime is for files of this format."""
+    return model_format in found.formats or "other" in found.formats
 
 
 def environment(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness import model_files, runtimes
 from harness.errors import ConfigError, nearest
-from harness.model import Device, Plan, PlanModel, RuntimeSpec
+from harness.model import CommandRuntime, Device, Plan, PlanModel, RuntimeSpec
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ def select_models(
         raise ConfigError(problems, where="--model")
     models = chosen if given else list(plan.models)
     models = [replace(m, shapes={**m.shapes, **shapes}) if shapes else m for m in models]
-    return tuple(_named_apart(_with_runtimes(models, wanted)))
+    return tuple(_named_apart(_with_runtimes(models, wanted, plan.runtimes)))
 
 
-def require_usable(models: Iterable[PlanModel]) -> None:
+def require_usable(models: Iterable[PlanModel], own: Sequence[CommandRuntime] = ()) -> None:
     """Raise ConfigError, with every problem, unless each model has its files and a runtime for its format."""
     problems: list[str] = []
     for model in models:
         try:
             require_model_file(model.path)
             spec = model.runtime or model_files.default_runtime(model_files.format_of(model.path))
-            runtimes.descriptor(spec, model_files.format_of(model.path))
+            runtimes.descriptor(spec, model_files.format_of(model.path), own)
             if model.inputs_path is not None and not model.inputs_path.is_file():
                 raise ConfigError("no such inputs file.", where=str(model.inputs_path))
         except ConfigError as error:
@@ -95,16 +95,19 @@ def _hint(text: str, names: Mapping[str, PlanModel]) -> str:
     return nearest(text, names) if names else ""
 
 
-def _with_runtimes(models: Sequence[PlanModel], wanted: Sequence[RuntimeSpec]) -> list[PlanModel]:
+def _with_runtimes(
+    models: Sequence[PlanModel], wanted: Sequence[RuntimeSpec], own: Sequence[CommandRuntime]
+) -> list[PlanModel]:
     if not wanted:
         return list(models)
-    known = runtimes.descriptors()
+    known = runtimes.descriptors(own)
     for spec in wanted:
         if spec.name not in known:
             raise ConfigError(f"unknown runtime `{spec.name}`{nearest(spec.name, known)}", where="--runtime")
     found: list[PlanModel] = []
     for model in models:
-        fitting = [s for s in wanted if _runs(known[s.name], model.path)]
+        format = model_files.format_of(model.path)
+        fitting = [s for s in wanted if runtimes.runs_format(known[s.name], format)]
         if len(fitting) == 1:
             found.append(replace(model, runtime=fitting[0]))
         elif fitting:
@@ -118,10 +121,6 @@ def _with_runtimes(models: Sequence[PlanModel], wanted: Sequence[RuntimeSpec]) -
             where="--runtime",
         )
     return found
-
-
-def _runs(found: runtimes.RuntimeDescriptor, path: Path) -> bool:
-    return path.suffix.lstrip(".").lower() in found.formats
 
 
 def _named_apart(models: Sequence[PlanModel]) -> list[PlanModel]:

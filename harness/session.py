@@ -31,9 +31,8 @@ from harness.errors import (
     Unsupported,
 )
 from harness.measure.accuracy import measure_accuracy
-from harness.measure.bench import Bench, Observation
+from harness.measure.bench import Bench, Look, Observation
 from harness.measure.envelope import compute_conditions
-from harness.measure.inputs import Inputs
 from harness.measure.latency import measure_offline, measure_single_stream
 from harness.measure.load import measure_load
 from harness.measure.memory import measure_memory
@@ -48,7 +47,6 @@ from harness.model import (
     Plan,
     Run,
     SessionRecord,
-    Signature,
 )
 from harness.progress import Progress
 from harness.selection import Target
@@ -113,7 +111,7 @@ class Session:
         self._boards: dict[tuple[str, str], Board] = {}
         self._facts: dict[str, DeviceFacts] = {}
         self._cases: dict[str, ModelCase] = {}
-        self._known: dict[str, tuple[Signature, Inputs]] = {}
+        self._known: dict[str, Look] = {}
         self._rejected: set[str] = set()
         self._benches: dict[tuple[str, str, str], Bench] = {}
         self._writer: SessionWriter | None = None
@@ -126,14 +124,17 @@ class Session:
     def run(self, kind: str, target: Target, test: str) -> Run:
         """Measure `kind` on `target` and store every attempt; return the last.
 
-        Raises only what is a fault of ours, or KeyboardInterrupt, which is stored first.
+        Raises only what is a fault of ours, KeyboardInterrupt, which is stored first, or the error that
+        keeps the session from being stored at all.
         """
+        self._open_store()  # first: a session that is killed in its first run is there to be read
         for attempt in range(1, ATTEMPTS + 1):
             run, transient = self._attempt(kind, target, test, attempt)
             self._keep(run)
+            if transient or self._has_lost_agent(target.device.name):
+                self._close_board(target.device.name)
             if not transient:
                 break
-            self._close_board(target.device.name)
         return run
 
     def _attempt(self, kind: str, target: Target, test: str, attempt: int) -> tuple[Run, bool]:
@@ -201,13 +202,17 @@ class Session:
             self._benches[key] = prepare(
                 board,
                 case,
+                self._descriptor(case),
                 threads=self.options.threads,
                 progress=self.progress,
                 announce=self.progress.say,
                 known=self._known.get(case.name),
             )
-            self._known[case.name] = (self._benches[key].signature, self._benches[key].inputs)
+            self._known[case.name] = self._benches[key].look
         return self._benches[key]
+
+    def _descriptor(self, case: ModelCase) -> runtimes.RuntimeDescriptor:
+        return runtimes.descriptor(case.runtime, case.artifact.format, self.plan.runtimes)
 
     def _case(self, target: Target) -> ModelCase:
         name = target.model.name
@@ -229,7 +234,7 @@ class Session:
             for target in self.targets:
                 if target.device.name == device.name or device.name == self._local.name:
                     case = self._case(target)
-                    request = (case.runtime, runtimes.descriptor(case.runtime, case.artifact.format))
+                    request = (case.runtime, self._descriptor(case))
                     if request not in requests:
                         requests.append(request)
             # on a board of its own each environment is pushed when a model needs it
@@ -244,6 +249,10 @@ class Session:
         if measured and device.name not in self._leased:
             self._leases.enter_context(leases.lease(device, purpose=f"session {self.session_id}"))
             self._leased.add(device.name)
+
+    def _has_lost_agent(self, name: str) -> bool:
+        """Return whether an open board of this device has an agent that ended: it serves no further run."""
+        return any(key[0] == name and not board.client.is_running for key, board in self._boards.items())
 
     def _close_board(self, name: str) -> None:
         for key in [k for k in self._boards if k[0] == name]:
@@ -284,7 +293,8 @@ class Session:
         runtime = case.runtime if case else target.model.runtime
         version = runtime.version if runtime else None
         if case and version is None:
-            version = runtimes.descriptor(case.runtime, case.artifact.format).default_version
+            look = self._known.get(case.name)  # what the runtime itself said, where it got that far
+            version = look.runtime_version if look else self._descriptor(case).default_version
         return Run(
             run_id=_slug(f"{len(self.runs) + 1:03d}-{kind}-{target.model.name}-{device.name}"),
             session_id=self.session_id,
@@ -310,12 +320,15 @@ class Session:
             log=seen.log,
         )
 
-    def _keep(self, run: Run) -> None:
+    def _open_store(self) -> SessionWriter:
         if self._writer is None:
             self._writer = Store(self.options.reports_dir).open_session(
                 self.record(), self.options.report_dir
             )
-        self._writer.add_run(run)
+        return self._writer
+
+    def _keep(self, run: Run) -> None:
+        self._open_store().add_run(run)
         self.runs.append(run)
 
     def record(self, *, finished: bool = False) -> SessionRecord:

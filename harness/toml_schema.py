@@ -96,6 +96,16 @@ class Section:
                 kept.append(value)
         return tuple(kept)
 
+    def arguments(self, key: str) -> tuple[str, ...]:
+        """Return an argument list, required: strings in order, repeats and all; () where it is a problem."""
+        values = self._take(key, list, "a list of strings", True)
+        if values is None:
+            return ()
+        if not values or not all(isinstance(value, str) for value in values) or not values[0]:
+            self.problem(key, f"expected a list of strings, the executable first, got {values!r}")
+            return ()
+        return tuple(values)
+
     def integer(self, key: str, *, required: bool = False, at_least: int = 0) -> int | None:
         value: int | None = self._take(key, int, "an integer", required)
         if value is not None and value < at_least:

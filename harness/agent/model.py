@@ -57,6 +57,8 @@ class Model:
             "load_time_ns": getattr(session, "load_time_ns", elapsed),
             "signature": {"inputs": list(session.inputs), "outputs": list(session.outputs)},
         }
+        if hasattr(session, "is_quantised"):
+            answer["quantised"] = bool(session.is_quantised())
         for extra in ("measured_pid", "runtime_version"):  # of a command
             if hasattr(session, extra):
                 answer[extra] = getattr(session, extra)

@@ -62,11 +62,13 @@ def measure_accuracy(bench: Bench, reference: Bench) -> Observation:
 
 
 def precision_of(bench: Bench) -> str:
-    """Return "fp32", "fp16" or "int8": from the variant's name, else from the operators in the file."""
+    """Return "fp32", "fp16" or "int8": from the variant's name, the runtime, else the operators."""
     variant = (bench.case.variant or "").lower()
     for name in TOLERANCES:
         if name in variant:
             return name
+    if bench.look.quantised is not None:
+        return "int8" if bench.look.quantised else "fp32"
     if any(s.dtype in ("int8", "uint8") for s in (*bench.signature.inputs, *bench.signature.outputs)):
         return "int8"
     data = bench.case.artifact.path.read_bytes()

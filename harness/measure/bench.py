@@ -18,6 +18,20 @@ Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Look:
+    """What one look into the model gave; the same on every board.
+
+    `quantised` says whether it computes in integers inside, None where the runtime doesn't tell. A command
+    that makes its own inputs has a signature without any.
+    """
+
+    signature: Signature
+    inputs: Inputs
+    quantised: bool | None
+    runtime_version: str
+
+
+@dataclass(frozen=True)
 class Bench:
     """A deployed model on an open board, with its inputs there too."""
 
@@ -26,11 +40,18 @@ class Bench:
     runtime: RuntimeDescriptor
     env: Environment
     deployed: Deployed
-    signature: Signature
-    inputs: Inputs
+    look: Look
     inputs_path: str  # on the device
     threads: int
     announce: Announce = lambda text: None
+
+    @property
+    def signature(self) -> Signature:
+        return self.look.signature
+
+    @property
+    def inputs(self) -> Inputs:
+        return self.look.inputs
 
     @property
     def time_fidelity(self) -> Fidelity | None:
@@ -45,7 +66,8 @@ class Bench:
         )
         try:
             loaded = child.load(self.deployed.path, threads=self.threads, options=self.options())
-            child.set_inputs(npz_path=self.inputs_path, batch_size=batch_size)
+            if self.signature.inputs or batch_size > 1:  # a command may make its own
+                child.set_inputs(npz_path=self.inputs_path, batch_size=batch_size)
             yield child, loaded.load_time_ns
         finally:
             child.close()

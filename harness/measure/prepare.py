@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness import deploy, runtimes
 from harness.board import Board
-from harness.measure.bench import Announce, Bench
+from harness.measure.bench import Announce, Bench, Look
 from harness.measure.inputs import Inputs, load_inputs, make_inputs
 from harness.model import ModelCase, Signature
 from harness.progress import Progress
@@ -14,32 +14,31 @@ from harness.runtimes import Environment, RuntimeDescriptor
 def prepare(
     board: Board,
     case: ModelCase,
+    found: RuntimeDescriptor,
     *,
     threads: int,
     progress: Progress,
     announce: Announce,
-    known: tuple[Signature, Inputs] | None = None,
+    known: Look | None = None,
 ) -> Bench:
     """Return `case` deployed and active on `board`, with its inputs pushed.
 
-    `known` spares the look at the signature where another board gave it already. Raises ModelRejected
+    `known` spares the look into the model where another board gave it already. Raises ModelRejected
     when the runtime won't load it, ConfigError when the inputs don't fit.
     """
-    found = runtimes.descriptor(case.runtime, case.artifact.format)
     env = runtimes.environment(case.runtime, found, board.platform, progress.say)
     board.install(env, progress)
     with progress.step(f"{board.device.name}: pushing {case.name}"):
         deployed = deploy.deploy(board.connection, board.client, case.artifact, progress.bytes)
-    signature, inputs = known or _look(board, case, found, env, deployed.path, threads, announce)
+    look = known or _look(board, case, found, env, deployed.path, threads, announce)
     return Bench(
         board=board,
         case=case,
         runtime=found,
         env=env,
         deployed=deployed,
-        signature=signature,
-        inputs=inputs,
-        inputs_path=board.push_bytes(inputs.data, inputs.sha256),
+        look=look,
+        inputs_path=board.push_bytes(look.inputs.data, look.inputs.sha256),
         threads=threads,
         announce=announce,
     )
@@ -53,14 +52,18 @@ def _look(
     model_path: str,
     threads: int,
     announce: Announce,
-) -> tuple[Signature, Inputs]:
+) -> Look:
     announce("reading its signature")
     child = board.client.spawn("signature", env=env.sha256, adapter=env.adapter)
     try:
         loaded = child.load(model_path, threads=threads, options=dict(found.options))
     finally:
         child.close()
-    signature = loaded.signature
-    if case.inputs_path is not None:
-        return signature, load_inputs(case.inputs_path, signature, case.shapes)
-    return signature, make_inputs(signature, case.shapes, case.name)
+    inputs = _inputs(case, loaded.signature)
+    return Look(loaded.signature, inputs, loaded.quantised, child.runtime_version)
+
+
+def _inputs(case: ModelCase, signature: Signature) -> Inputs:
+    if case.inputs_path is not None and signature.inputs:
+        return load_inputs(case.inputs_path, signature, case.shapes)
+    return make_inputs(signature, case.shapes, case.name)

@@ -37,10 +37,11 @@ class Agent(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model loaded in a child."""
+    """A model loaded in a child. `quantised`: it holds quantised integers; None: nobody can tell."""
 
     load_time_ns: int
     signature: Signature
+    quantised: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class Child:
         return Loaded(
             int(reply["load_time_ns"]),
             Signature(_specs(signature["inputs"]), _specs(signature["outputs"])),
+            reply.get("quantised"),
         )
 
     def set_inputs(

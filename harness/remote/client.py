@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+import signal
 import tempfile
 import threading
 import time
@@ -97,6 +98,11 @@ class AgentClient:
                 where=self._where,
                 next_step="Remove the folder `agent` in its home on the device and try again.",
             )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the agent still answers, as far as is known here. False once its stream has ended."""
+        return self._ended is None
 
     def request(
         self,
@@ -251,7 +257,19 @@ class AgentClient:
             return ConnectionLost("the agent's stream ended.", where=self._where)
         if code == 3:
             return WireError(f"the agent refused a frame: {self._stderr_tail()}.", where=self._where)
-        return AgentError(f"the agent exited with {code}: {self._stderr_tail()}.", where=self._where)
+        return AgentError(
+            f"the agent {_ending(code)}: {self._stderr_tail()}.",
+            where=self._where,
+            next_step="Something ended it there: look at the device's kernel log, and at its memory.",
+        )
 
     def _stderr_tail(self) -> str:
         return self._process.read_stderr().strip()[-600:].rstrip(".") or "(stderr is empty)"
+
+
+def _ending(code: int) -> str:
+    """Return how a process ended that a shell would say `code` of."""
+    try:
+        return f"was ended by {signal.Signals(code - 128).name}"
+    except ValueError:
+        return f"exited with {code}"

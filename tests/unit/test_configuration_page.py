@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```toml\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)
 # names that the user chooses
-CHOSEN = {"types", "devices", "models", "budgets", "release", "schema_version", "image"}
+CHOSEN = {"types", "devices", "models", "runtimes", "budgets", "release", "schema_version", "image"}
 
 
 def documented(part: str) -> set[str]:

@@ -95,6 +95,14 @@ class Session:
         """Return the last call's outputs by name, in real units."""
         return {t.name: t.dequantise(self._interpreter.get_tensor(t.index)) for t in self._outputs}
 
+    def is_quantised(self) -> bool:
+        """Return whether any tensor holds quantised integers: float inputs and outputs may hide them."""
+        for detail in self._interpreter.get_tensor_details():
+            scales = detail["quantization_parameters"]["scales"]
+            if len(scales) and numpy.dtype(detail["dtype"]).name in _QUANTISED:
+                return True
+        return False
+
     def _resize(self, feeds: Dict[str, Any]) -> None:
         changed = [t for t in self._inputs if tuple(feeds[t.name].shape) != t.current]
         if not changed:
