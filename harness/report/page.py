@@ -156,9 +156,11 @@ def _tally(results: Sequence[Result], exit_code: int) -> str:
 def _release_meaning(data: ReportData) -> str:
     if data.release.verdict is Verdict.PASS:
         return "Everything that the plan requires was measured, judged and passed."
-    if data.release.missing:
-        return "What the plan requires is not complete:"
-    return MEANINGS[data.release.verdict]
+    meaning = MEANINGS[data.release.verdict]
+    if not data.release.missing:
+        return meaning
+    incomplete = "What the plan requires is not complete:"
+    return incomplete if data.release.verdict is Verdict.INVALID else f"{meaning} {incomplete}"
 
 
 # --- results --------------------------------------------------------------------------------------
@@ -214,7 +216,12 @@ def _figure_view(data: ReportData, figure: Figure) -> FigureView:
         PanelView(panel.title, panel.description, draw(panel, f"{figure.id}-{number}"))
         for number, panel in enumerate(figure.panels, 1)
     )
-    keys = tuple((style_class(n), style_mark(n), label) for n, label in enumerate(subjects(data).values()))
+    shown = {mark.label for panel in figure.panels for mark in panel.marks}
+    keys = tuple(
+        (style_class(n), style_mark(n), label)
+        for n, label in enumerate(subjects(data).values())
+        if label in shown
+    )
     return FigureView(
         figure.id,
         figure.title,

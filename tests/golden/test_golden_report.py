@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import records
@@ -25,22 +26,26 @@ def every_verdict() -> tuple[Run, ...]:
     lost = ErrorRecord("connection-lost", "rpi4-emulated: the peer went away after 12.0 s.", 0)
     size = records.measurement("model_size_bytes", 250_000.0, n=1)
     doubtful = records.measurement("accuracy", 0.953, low=0.94, high=0.965, n=300)
-    changed = {
+    changed: dict[str, dict[str, Any]] = {
         "deploy": {"measurements": (size,)},
         "accuracy": {"measurements": (doubtful,)},
         "latency": {"conditions": (*records.CONDITIONS, hot)},
     }
+    tflite: dict[str, Any] = {"model": "digits_int8_tflite", "runtime": "litert", "runtime_version": "2.3.0"}
+    refused = ErrorRecord("model-rejected", "litert: op CUSTOM_X is not supported.", 1)
+    skipped = replace(fp32[0], suite="soak", reason="the device shows no temperature", measurements=())
     return (
         *fp32,
-        *(replace(run, **changed.get(run.suite, {})) for run in int8),  # type: ignore[arg-type]
-        records.run("011-deploy", started_at="2026-01-02T03:04:30.000+00:00",
-                    outcome=Outcome.INFRA_ERROR, error=lost, measurements=(), model="digits_int8_tflite", log="connecting\n"),
-        records.run("012-deploy", started_at="2026-01-02T03:04:40.000+00:00", attempt=2,
-                    outcome=Outcome.MODEL_REJECTED, measurements=(), model="digits_int8_tflite",
-                    error=ErrorRecord("model-rejected", "litert: op CUSTOM_X is not supported.", 1)),
-        records.run("013-soak", started_at="2026-01-02T03:04:50.000+00:00", suite="soak",
-                    outcome=Outcome.SKIPPED, reason="the device shows no temperature", measurements=()),
-    )  # fmt: skip
+        *(replace(run, **changed.get(run.suite, {})) for run in int8),
+        _later("011-deploy", 30, outcome=Outcome.INFRA_ERROR, error=lost, log="connecting\n", **tflite),
+        _later("012-deploy", 40, outcome=Outcome.MODEL_REJECTED, error=refused, attempt=2, **tflite),
+        replace(skipped, run_id="013-soak", outcome=Outcome.SKIPPED),
+    )
+
+
+def _later(run_id: str, second: int, **changes: Any) -> Run:
+    """Return a run without numbers that started at `second` of the session's minute."""
+    return records.run(run_id, started_at=f"2026-01-02T03:04:{second}.000+00:00", measurements=(), **changes)
 
 
 @pytest.fixture(scope="module")
