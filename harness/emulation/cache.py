@@ -70,6 +70,17 @@ def allocated_bytes(path: Path) -> int:
     return total
 
 
+def sync_tree(folder: Path) -> None:
+    """Write every file below `folder` to the host's disk, so that what is published next is whole."""
+    for name, _, files in os.walk(folder):
+        for file in files:
+            fd = os.open(os.path.join(name, file), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write `data` to `path`: temporary name, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -133,10 +144,14 @@ def held(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _entry(root: Path, folder: Path, kind: str, size_bytes: int) -> CacheEntry:
+def _entries(root: Path, folder: Path, kind: str, size_bytes: int) -> list[CacheEntry]:
+    """Return the entry of `folder`, or nothing if another process has just removed it."""
     lock = folder / USE_LOCK
-    used_at = (lock if lock.exists() else folder).stat().st_mtime
-    return CacheEntry(str(folder.relative_to(root)), kind, size_bytes, used_at, _in_use(folder))
+    try:
+        used_at = (lock if lock.exists() else folder).stat().st_mtime
+        return [CacheEntry(str(folder.relative_to(root)), kind, size_bytes, used_at, _in_use(folder))]
+    except FileNotFoundError:
+        return []
 
 
 def cache_entries() -> tuple[CacheEntry, ...]:
@@ -148,10 +163,11 @@ def cache_entries() -> tuple[CacheEntry, ...]:
         snapshots = [meta.parent for meta in folder.glob("snapshots/*/[!.]*/meta.json")]
         snapshots = [s for s in snapshots if not s.is_symlink()]
         sizes = {s: allocated_bytes(s) for s in snapshots}
-        entries += [_entry(root, s, "snapshot", size) for s, size in sizes.items()]
-        entries.append(_entry(root, folder, "image", allocated_bytes(folder) - sum(sizes.values())))
+        for snapshot, size in sizes.items():
+            entries += _entries(root, snapshot, "snapshot", size)
+        entries += _entries(root, folder, "image", allocated_bytes(folder) - sum(sizes.values()))
     if (root / "apt").is_dir():
-        entries.append(_entry(root, root / "apt", "downloads", allocated_bytes(root / "apt")))
+        entries += _entries(root, root / "apt", "downloads", allocated_bytes(root / "apt"))
     return tuple(sorted(entries, key=lambda e: (e.used_at_s, e.name)))
 
 
@@ -217,7 +233,7 @@ def prune_cache(cap_bytes: int | None = None, keep: tuple[Path, ...] = ()) -> tu
             continue
         try:
             total -= remove_cache_entry(entry.name)
-        except ConfigError:
-            continue  # taken into use meanwhile
+        except (ConfigError, FileNotFoundError):
+            continue  # taken into use, or removed, by another process meanwhile
         removed.append(entry.name)
     return tuple(removed)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.emulation import packages, rootfs, sources
-from harness.emulation.cache import cache_folder, file_lock, held, prune_cache, write_atomically
+from harness.emulation.cache import cache_folder, file_lock, held, prune_cache, sync_tree, write_atomically
 from harness.emulation.host import check_host
 from harness.emulation.recipe import Recipe, read_recipe
 from harness.emulation.tools import run_tool
@@ -116,6 +116,7 @@ def _build(recipe: Recipe, folder: Path, progress: Progress) -> None:
         for name in ("tree", "kernel"):
             rootfs.remove_tree(work / name)
         write_atomically(work / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
+        sync_tree(work)
         os.rename(work, folder)
     except BaseException:
         rootfs.remove_tree(work)

@@ -27,7 +27,8 @@ import time
 from collections.abc import Mapping
 
 PR_SET_PDEATHSIG = 1
-LEASE_POLL_S = 5.0  # chosen: a renewed or shortened lease is seen this soon
+LEASE_POLL_S = 60.0  # chosen: in case the wall clock is stepped
+WAKE = signal.SIGCHLD  # makes the keeper look at its lease
 
 
 def lease_seconds_left(lease: Mapping[str, object], now_s: float) -> float:
@@ -203,6 +204,7 @@ def main(folder: str, parent_pid: int) -> int:
     """Keep one machine; see the module's text."""
     if os.fork() != 0:
         os._exit(0)  # belongs to init, so that it never becomes a zombie of who started it
+    os.chdir("/")  # stands in no folder's way
     keeper = Keeper(folder, parent_pid)
     try:
         keeper.run()

@@ -213,18 +213,23 @@ def wait_ready(machine: Machine, timeout_s: float, *, cold: bool) -> None:
         raise type(error)(
             f"{error.what.rstrip('.')}. Its console ends with: {tail or '(nothing)'}\n",
             where=error.where,
-            next_step="Try again; a host that is very busy may be too slow.",
+            next_step="Try again; if it stays so, remove the saved state (`harness cache`) to start afresh.",
         ) from error
 
 
 def _wait_for(machine: Machine, condition: Callable[[], bool], deadline: float, what: str) -> None:
     """Wait until `condition` holds. Raises when the machine ends or `deadline` (monotonic) passes first."""
     began = time.monotonic()
-    if runs.wait_until(lambda: condition() or not machine.is_running(), deadline - began) and condition():
-        return
-    if not machine.is_running():
-        raise ConnectionLost("the machine ended while it was starting", where=machine.name)
-    raise DeadlineExceeded(f"no {what} within {time.monotonic() - began:.0f} s", where=machine.name)
+
+    def over() -> bool:
+        if condition():
+            return True
+        if not machine.is_running():
+            raise ConnectionLost("the machine ended while it was starting", where=machine.name)
+        return False
+
+    if not runs.wait_until(over, deadline - began):
+        raise DeadlineExceeded(f"no {what} within {time.monotonic() - began:.0f} s", where=machine.name)
 
 
 def _wait_for_monitor(machine: Machine) -> None:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.emulation import console, keeper, runs, snapshots
+from harness.emulation.cache import prune_cache
 from harness.emulation.command import Profile
 from harness.emulation.image import Image
 from harness.emulation.qmp import Qmp
@@ -162,6 +163,7 @@ class Machine:
                 self.qmp.execute("cont")
             raise
         self.resume()
+        prune_cache(keep=(link.resolve(),))
 
     def _write_state(self) -> None:
         """Have QEMU stream its state into the run folder."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.emulation.cache import write_atomically
+from harness.emulation.cache import sync_tree, write_atomically
 from harness.emulation.command import Profile, machine_hash
 from harness.emulation.image import Image
 from harness.emulation.tools import run_tool
@@ -102,6 +102,7 @@ def publishing(link: Path, key: str) -> Iterator[Path]:
         yield work
         meta = {"key": key, "saved_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         write_atomically(work / "meta.json", json.dumps(meta).encode())
+        sync_tree(work)
         os.rename(work, link.with_name(name))
         pointer = link.with_name(f".{name}.link")
         pointer.symlink_to(name)

@@ -75,15 +75,21 @@ def find_machine(name: str) -> Machine:
 
 def extend_lease(name: str, lifetime_s: float) -> None:
     """Let the supervised machine `name` live for `lifetime_s` from now."""
-    keeper.write_json(str(_folder(name) / "lease.json"), {"expires_at_s": time.time() + lifetime_s})
+    folder = _folder(name)
+    keeper.write_json(str(folder / "lease.json"), {"expires_at_s": time.time() + lifetime_s})
+    _signal_keeper(folder, keeper.WAKE)
+
+
+def _signal_keeper(folder: Path, number: signal.Signals) -> None:
+    pid = keeper.read_json(str(folder / "status.json")).get("keeper_pid")
+    if isinstance(pid, int):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def stop_machine(name: str) -> None:
     """End the supervised machine `name`; its disk goes with it. Raises UnknownDevice if it isn't up."""
     folder = _folder(name)
-    pid = keeper.read_json(str(folder / "status.json")).get("keeper_pid")
-    if isinstance(pid, int):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    _signal_keeper(folder, signal.SIGTERM)
     if not runs.wait_until(lambda: not folder.exists(), END_TIMEOUT_S):
         raise DeadlineExceeded(f"did not end within {END_TIMEOUT_S:g} s", where=name)

@@ -123,7 +123,7 @@ def test_a_supervised_machine_outlives_the_harness_and_ends_with_its_lease(kept)
     harness.wait()
     assert not _ended(status["qemu_pid"])
     (folder / "lease.json").write_text(json.dumps({"expires_at_s": time.time() - 1}))
-    os.kill(status["keeper_pid"], signal.SIGCHLD)  # look now, not at the next poll
+    os.kill(status["keeper_pid"], keeper.WAKE)
     _until(lambda: not folder.exists() and _ended(status["qemu_pid"]))
 
 
