@@ -52,15 +52,10 @@ def build_report(session: StoredSession) -> ReportData:
     """Return what the report says about `session`. A plan that can't be read is among its problems."""
     record = session.record
     plan, problems = _plan(record)
-    problems = (*(str(error) for error in session.problems), *problems)
+    problems = (*session.doubts, *problems)
     results = _ordered(result for run in session.runs for result in gate.results_of(run, plan.budgets))
-    interrupted = record.interrupted or record.finished_at is None
-    standing = {run.run_id for run in gate.standing_runs(session.runs)}
     verdict = gate.session_verdict((r for r in results if r.run_id in standing), interrupted=interrupted)
     release = gate.release_verdict(results, session.runs, plan)
-    if interrupted:
-        ended = "was interrupted" if record.interrupted else "never finished: its process was killed"
-        problems = (*problems, f"session {record.session_id} {ended}; what it didn't come to is unknown")
     if problems:
         verdict = gate.worst((verdict, Verdict.INVALID))
         release = gate.with_problems(release, problems)

@@ -35,6 +35,18 @@ class StoredSession:
     runs: tuple[Run, ...]
     problems: tuple[StoredRunError, ...] = ()
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Return why the session's evidence is incomplete: its problems, and an end before its time.
+
+        Any makes session and release INVALID at best.
+        """
+        texts = tuple(str(problem) for problem in self.problems)
+        if not self.record.interrupted and self.record.finished_at is not None:
+            return texts
+        ended = "was interrupted" if self.record.interrupted else "never finished: its process was killed"
+        return (*texts, f"session {self.record.session_id} {ended}; what it didn't come to is unknown")
+
 
 def read_session(folder: Path) -> StoredSession:
     """Return the session in `folder` with all its runs.
