@@ -23,6 +23,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.model import Device, Outcome, Plan, PlanModel, Run, Verdict
 from harness.progress import Progress
 from harness.selection import Target
+from harness.signals import Termination
 
 if TYPE_CHECKING:
     from harness.session import Session
@@ -47,6 +48,7 @@ class Desk:
         self.verdict: Verdict | None = None
         self.exit_code = 0
         self.folder: Path | None = None
+        self.termination = Termination()
 
     def read(self) -> None:
         """Read devices.toml and the plan, and settle what is measured on what. Raises ConfigError."""
@@ -158,6 +160,7 @@ def pytest_configure(config: pytest.Config) -> None:
         desk.read()
     except ConfigError as error:
         raise pytest.UsageError(f"harness: {error}") from None
+    desk.termination.install()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -239,7 +242,10 @@ def measure(request: pytest.FixtureRequest, target: Target) -> Callable[[str], R
     session = desk.session
 
     def take(kind: str) -> Run:
-        run = session.run(kind, target, request.node.nodeid)
+        try:
+            run = session.run(kind, target, request.node.nodeid)
+        except HarnessError as error:  # not of the run, which would keep it: the session can't be stored
+            pytest.exit(f"harness: {error}", returncode=error.exit_code)
         request.node.stash[RUN] = True
         if run.outcome is Outcome.SKIPPED:
             pytest.skip(run.reason or "not possible here")
@@ -362,6 +368,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     desk = session.config.stash.get(DESK, None)
     if desk is None or desk.session is None:
         return
+    desk.termination.cleaning_up = True
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         desk.session.interrupted = True
     try:
@@ -399,5 +406,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     desk = config.stash.get(DESK, None)
-    if desk is not None and desk.session is not None:
+    if desk is None:
+        return
+    if desk.session is not None:
         desk.session.close()
+    desk.termination.restore()

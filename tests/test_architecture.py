@@ -17,7 +17,7 @@ PACKAGE = ROOT / "harness"
 
 # the same as in docs/architecture.md; a folder ends with a slash
 TABLE: dict[int, tuple[str, ...]] = {
-    0: ("errors", "units", "agent/", "starter/"),
+    0: ("errors", "units", "signals", "agent/", "starter/"),
     1: ("model", "metrics", "stats", "toml_schema", "cache"),
     2: ("emulation/", "judging"),
     3: ("connect/", "store/", "gate", "progress", "model_files", "budget_lines"),
