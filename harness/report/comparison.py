@@ -72,7 +72,7 @@ def build_comparison(data: ReportData) -> Comparison | None:
                 " · ".join(filter(None, (_variant(data, pair[0]), runtime_of(mine[0]), pair[1]))),
                 (style_class(styles[pair]), style_mark(styles[pair])),
                 cells,
-                verdict_badge(worst(r.verdict for r in mine)),
+                verdict_badge(worst(r.verdict for r in mine if data.stands(r))),
             )
         )
     return Comparison(tuple(titles[n] for n in kept), tuple(rows))

@@ -28,6 +28,7 @@ class ReportData:
     devices: tuple[DeviceFacts, ...]
     runs: tuple[Run, ...]
     results: tuple[Result, ...]
+    standing_ids: frozenset[str]  # runs without the lab failures that were tried again
     plan: Plan
     verdict: Verdict
     exit_code: int
@@ -43,6 +44,15 @@ class ReportData:
         return {run.run_id: run for run in self.runs}
 
     @property
+    def standing(self) -> tuple[Result, ...]:
+        """The results that the session's verdict stands on."""
+        return tuple(result for result in self.results if self.stands(result))
+
+    def stands(self, result: Result) -> bool:
+        """Return whether the session's verdict counts `result`: not if it was tried again."""
+        return result.run_id in self.standing_ids
+
+    @property
     def has_virtual(self) -> bool:
         """Whether any number stands on an emulated board's clock."""
         return any(result.fidelity is Fidelity.VIRTUAL for result in self.results)
@@ -54,7 +64,9 @@ def build_report(session: StoredSession) -> ReportData:
     plan, problems = _plan(record)
     problems = (*session.doubts, *problems)
     results = _ordered(result for run in session.runs for result in gate.results_of(run, plan.budgets))
-    verdict = gate.session_verdict((r for r in results if r.run_id in standing), interrupted=interrupted)
+    ids = frozenset(run.run_id for run in gate.standing_runs(session.runs))
+    standing = tuple(result for result in results if result.run_id in ids)
+    verdict = gate.session_verdict(standing)
     release = gate.release_verdict(results, session.runs, plan)
     if problems:
         verdict = gate.worst((verdict, Verdict.INVALID))
@@ -65,10 +77,11 @@ def build_report(session: StoredSession) -> ReportData:
         devices=_devices(record, session.runs),
         runs=session.runs,
         results=results,
+        standing_ids=ids,
         plan=plan,
         verdict=verdict,
         exit_code=_exit_code(verdict, record, session.runs),
-        reasons=_reasons(results),
+        reasons=_reasons(standing),
         release=release,
         problems=problems,
         unbudgeted=unbudgeted,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.gate import OUTCOME, worst
 from harness.metrics import METRICS
-from harness.model import Result, Run, Verdict
+from harness.model import Result, Verdict
 from harness.report.comparison import Comparison, build_comparison
 from harness.report.data import ReportData
 from harness.report.figure import Figure, subjects
@@ -117,7 +117,7 @@ def build_page(data: ReportData) -> Page:
         title=f"{data.verdict.value} · {', '.join(d.name for d in data.devices)} · {record.session_id}",
         session=verdict_badge(data.verdict),
         session_meaning=MEANINGS[data.verdict],
-        tally=_tally(data.results, data.exit_code),
+        tally=_tally(data.standing, data.exit_code),
         release=verdict_badge(data.release.verdict),
         release_meaning=_release_meaning(data),
         missing=data.release.missing,
@@ -183,14 +183,15 @@ def _groups(data: ReportData) -> tuple[Group, ...]:
                 model,
                 device,
                 " · ".join(part for part in parts if part),
-                verdict_badge(worst(r.verdict for r in mine)),
-                tuple(_row(r, data.runs_by_id.get(r.run_id)) for r in mine),
+                verdict_badge(worst(r.verdict for r in mine if data.stands(r))),
+                tuple(_row(data, r) for r in mine),
             )
         )
     return tuple(groups)
 
 
-def _row(result: Result, run: Run | None) -> Row:
+def _row(data: ReportData, result: Result) -> Row:
+    run = data.runs_by_id.get(result.run_id)
     row = METRICS.get(result.metric)
     is_outcome = result.metric == OUTCOME
     return Row(
@@ -204,8 +205,16 @@ def _row(result: Result, run: Run | None) -> Row:
         n=str(result.n) if result.n else "–",
         fidelity=fidelity_badge(result.fidelity),
         verdict=verdict_badge(result.verdict),
-        reasons=result.reasons if result.verdict is not Verdict.PASS else (),
+        reasons=_shown_reasons(data, result),
     )
+
+
+def _shown_reasons(data: ReportData, result: Result) -> tuple[str, ...]:
+    if result.verdict is Verdict.PASS:
+        return ()
+    if data.stands(result):
+        return result.reasons
+    return (*result.reasons, "It was tried again; a release still takes the worst attempt.")
 
 
 # --- figures --------------------------------------------------------------------------------------

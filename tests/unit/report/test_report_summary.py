@@ -109,6 +109,19 @@ def test_each_ending_has_its_verdict_and_code(
     assert document["release"]["verdict"] != "PASS"
 
 
+def test_a_lab_failure_that_was_tried_again_keeps_only_the_release(tmp_path: Path) -> None:
+    runs = [run for name in records.MODELS for run in records.model_runs(name)]
+    gone = ErrorRecord("connection-lost", "the peer went away", 0)
+    lost = replace(
+        runs[0], run_id="000-lost", outcome=Outcome.INFRA_ERROR, error=gone, measurements=(), series=()
+    )
+    again = replace(runs[0], attempt=2)
+    document = _summary(tmp_path, runs=[lost, again, *runs[1:]])
+    assert (document["verdict"], document["exit_code"]) == ("PASS", 0)
+    assert document["release"]["verdict"] == "INFRA_ERROR"
+    assert "INFRA_ERROR" in [row["verdict"] for row in document["results"]]
+
+
 def test_an_interrupted_session_is_no_pass(tmp_path: Path) -> None:
     document = _summary(tmp_path, records.session(interrupted=True), [records.run()])
     assert (document["verdict"], document["exit_code"]) == ("INVALID", 2)
