@@ -274,16 +274,16 @@ class Stack:
 
 def to_raw(name: str, output: Any) -> Raw:
     """Return an adapter's output as bytes. Raises `unsupported` for types that can't travel."""
-    raw: Raw = output
-    if not isinstance(output, Raw):
-        dtype = getattr(getattr(output, "dtype", None), "name", type(output).__name__)
-        if dtype not in ITEM_BYTES:
-            raise Fault(
-                "unsupported",
-                "output `%s` has type %s; valid: %s" % (name, dtype, ", ".join(sorted(ITEM_BYTES))),
-            )
-        raw = Raw(dtype, tuple(output.shape), output.tobytes())
-    return raw
+    if isinstance(output, tuple):  # Raw, or the like of an adapter without numpy
+        dtype, shape, data = output
+        return Raw(str(dtype), tuple(shape), bytes(data))
+    dtype = getattr(getattr(output, "dtype", None), "name", type(output).__name__)
+    if dtype not in ITEM_BYTES:
+        raise Fault(
+            "unsupported",
+            "output `%s` has type %s; valid: %s" % (name, dtype, ", ".join(sorted(ITEM_BYTES))),
+        )
+    return Raw(dtype, tuple(output.shape), output.tobytes())
 
 
 def packed(tensors: List[Tensor], args: Dict[str, Any]) -> Answer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import Unsupported
 from harness.measure.bench import Bench, Observation
 from harness.measure.tasks import measure_task
 from harness.model import Fidelity, Measurement, Series
@@ -37,6 +38,10 @@ def infer_all(bench: Bench, label: str) -> dict[str, npt.NDArray[Any]]:
 
 def measure_accuracy(bench: Bench, reference: Bench) -> Observation:
     """Compare the device's outputs with `reference`'s, and with labels where there are any."""
+    if not bench.inputs.n_samples:
+        raise Unsupported(
+            "it takes no inputs from here, so there are no outputs to compare.", where=bench.case.name
+        )
     outputs = infer_all(bench, "accuracy")
     expected = infer_all(reference, "reference")
     precision = precision_of(bench)

@@ -1,0 +1,122 @@
+"""A user's repository in a temporary folder, and pytest called in it as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cli.main import main
+from support.tiny import MODELS
+
+TIMEOUT_S = 180.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished pytest call."""
+
+    returncode: int
+    output: str
+    folder: Path
+
+    def summary(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "summary.json").read_text()))
+
+    def results(self, metric: str) -> list[dict[str, Any]]:
+        return [r for r in self.summary()["results"] if r["metric"] == metric]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return each stored run's record, in the order of their folders."""
+        files = sorted(self.folder.glob("runs/*/run.json"))
+        return [dict(json.loads(file.read_text())["run"]) for file in files]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A pytest call that goes on. `finish` waits for its end."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it, and it alone, a signal."""
+        self.process.send_signal(number)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C: its whole process group gets SIGINT."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def wait_for(self, path: Path, within_s: float = 60.0) -> None:
+        """Wait until a file is there. Raises TimeoutError, with what pytest said, where it isn't in time."""
+        end = time.monotonic() + within_s
+        while not path.exists():
+            if time.monotonic() > end or self.process.poll() is not None:
+                self.process.kill()
+                raise TimeoutError(f"no {path}; it said: {self.process.communicate()[0]}")
+            time.sleep(0.02)
+
+    def finish(self) -> Finished:
+        try:
+            output, _ = self.process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            output, _ = self.process.communicate()
+            raise TimeoutError(f"it didn't end within {TIMEOUT_S:g} s; it said: {output}") from None
+        return Finished(self.process.returncode, output, self.folder)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What `harness init` makes, and ways to call pytest in it."""
+
+    root: Path
+
+    @classmethod
+    def make(cls, root: Path) -> Repository:
+        """Return a repository in the new folder `root`."""
+        root.mkdir()
+        (root / "pytest.ini").write_text("[pytest]\n")
+        if main(["init", str(root)]) != 0:
+            raise RuntimeError(f"`harness init {root}` failed")
+        return cls(root)
+
+    def write_plan(self, text: str) -> None:
+        """Put `text` into the plan in place of what `harness init` wrote."""
+        (self.root / "suites" / "release.toml").write_text("schema_version = 1\n" + text)
+
+    def start(self, *args: str, env: Mapping[str, str] | None = None) -> Running:
+        """Start pytest in a process group of its own."""
+        folder = self.root / "report"
+        process = subprocess.Popen(
+            self._argv(folder, args),
+            cwd=self.root,
+            env=self._environment(env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        return Running(process, folder)
+
+    def pytest(self, *args: str, env: Mapping[str, str] | None = None) -> Finished:
+        return self.start(*args, env=env).finish()
+
+    def local(self, model: str, *args: str) -> Finished:
+        """Measure one of the tiny models on this host."""
+        return self.pytest("--device", "local", "--model", str(MODELS / model), *args)
+
+    def _argv(self, folder: Path, args: Sequence[str]) -> list[str]:
+        base = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "suites"]
+        return [*base, "--report-dir", str(folder), *args]
+
+    def _environment(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        return {**os.environ, "HIL_HARNESS_STATE": str(self.root / "state"), **(env or {})}
