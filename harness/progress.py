@@ -24,6 +24,7 @@ class Progress:
         self._status: Status | None = None
         self._title = ""
         self._last_s = 0.0
+        self._counted_from_s = 0.0
 
     @contextmanager
     def step(self, title: str) -> Iterator[Progress]:
@@ -50,6 +51,16 @@ class Progress:
         if total and (done >= total or now - self._last_s > MIN_UPDATE_S):
             self._last_s = now
             self.say(f"{100 * done / total:.0f}% of {total / 1e6:.1f} MB")
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Show how far a counted step is (`done` of `total` are over) and about how long it will take yet."""
+        now = time.monotonic()
+        if done == 0:
+            self._counted_from_s = now
+            left = ""
+        else:
+            left = f", about {(now - self._counted_from_s) / done * (total - done):.0f} s left"
+        self.say(f"{what} {done + 1} of {total}{left}")
 
     def share(self, step: str, done: float) -> None:
         """Show a step that knows its share done, 0 to 1."""

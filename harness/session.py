@@ -205,7 +205,6 @@ class Session:
                 self._descriptor(case),
                 threads=self.options.threads,
                 progress=self.progress,
-                announce=self.progress.say,
                 known=self._known.get(case.name),
             )
             self._known[case.name] = self._benches[key].look

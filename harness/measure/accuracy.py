@@ -31,7 +31,7 @@ def infer_all(bench: Bench, label: str) -> dict[str, npt.NDArray[Any]]:
     with bench.child(label) as (child, _):
         for start in range(0, bench.inputs.n_samples, CHUNK_SAMPLES):
             count = min(CHUNK_SAMPLES, bench.inputs.n_samples - start)
-            bench.announce(f"inference {start} of {bench.inputs.n_samples}")
+            bench.progress.count("inference", start, bench.inputs.n_samples)
             parts.append(child.infer(start, count))
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +11,9 @@ from harness.board import Board
 from harness.deploy import Deployed
 from harness.measure.inputs import Inputs
 from harness.model import Condition, Fidelity, Measurement, ModelCase, Series, Signature
+from harness.progress import Progress
 from harness.remote import Child
 from harness.runtimes import Environment, RuntimeDescriptor
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Bench:
     look: Look
     inputs_path: str  # on the device
     threads: int
-    announce: Announce = lambda text: None
+    progress: Progress
 
     @property
     def signature(self) -> Signature:

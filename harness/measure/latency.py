@@ -72,7 +72,7 @@ def measure_single_stream(bench: Bench) -> Observation:
     conditions: list[Condition] = []
     clock = None
     for index in range(settings.processes):
-        bench.announce(f"single_stream: process {index + 1} of {settings.processes}")
+        bench.progress.count("process", index, settings.processes)
         with bench.child(f"latency-{index}") as (child, load_time_ns):
             started = time.monotonic()
             loads.append(load_time_ns)
@@ -127,8 +127,8 @@ def measure_offline(bench: Bench) -> Observation:
         started = time.monotonic()
         child.first()
         first_wall_s = time.monotonic() - started
-        for batch_size in settings.batch_sizes:
-            bench.announce(f"offline: batch {batch_size}")
+        for index, batch_size in enumerate(settings.batch_sizes):
+            bench.progress.count("batch size", index, len(settings.batch_sizes))
             wanted = _iterations(settings, batch_size * first_wall_s, scale=batch_size)
             try:
                 child.set_inputs(npz_path=bench.inputs_path, batch_size=batch_size)

@@ -12,7 +12,7 @@ def measure_load(bench: Bench) -> Observation:
     Times are not reported here: the latency suite measures load time and first inference, on a clock
     that holds.
     """
-    bench.announce("loading once")
+    bench.progress.say("loading it")
     with bench.child("load") as (child, _):
         child.first()
         version = child.runtime_version

@@ -22,7 +22,7 @@ def measure_memory(bench: Bench) -> Observation:
     pss: list[int] = []
     parts: dict[str, list[int | None]] = {"pss_file_bytes": [], "private_dirty_bytes": []}
     for index in range(PROCESSES):
-        bench.announce(f"memory: process {index + 1} of {PROCESSES}")
+        bench.progress.count("process", index, PROCESSES)
         with bench.child(f"memory-{index}") as (child, _):
             samples = [child.sample()]
             child.first()

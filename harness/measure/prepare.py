@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness import deploy, runtimes
 from harness.board import Board
-from harness.measure.bench import Announce, Bench, Look
+from harness.measure.bench import Bench, Look
 from harness.measure.inputs import Inputs, load_inputs, make_inputs
 from harness.model import ModelCase, Signature
 from harness.progress import Progress
@@ -18,7 +18,6 @@ def prepare(
     *,
     threads: int,
     progress: Progress,
-    announce: Announce,
     known: Look | None = None,
 ) -> Bench:
     """Return `case` deployed and active on `board`, with its inputs pushed.
@@ -30,7 +29,7 @@ def prepare(
     board.install(env, progress)
     with progress.step(f"{board.device.name}: pushing {case.name}"):
         deployed = deploy.deploy(board.connection, board.client, case.artifact, progress.bytes)
-    look = known or _look(board, case, found, env, deployed.path, threads, announce)
+    look = known or _look(board, case, found, env, deployed.path, threads, progress)
     return Bench(
         board=board,
         case=case,
@@ -40,7 +39,7 @@ def prepare(
         look=look,
         inputs_path=board.push_bytes(look.inputs.data, look.inputs.sha256),
         threads=threads,
-        announce=announce,
+        progress=progress,
     )
 
 
@@ -51,9 +50,9 @@ def _look(
     env: Environment,
     model_path: str,
     threads: int,
-    announce: Announce,
+    progress: Progress,
 ) -> Look:
-    announce("reading its signature")
+    progress.say("reading its signature")
     child = board.client.spawn("signature", env=env.sha256, adapter=env.adapter)
     try:
         loaded = child.load(model_path, threads=threads, options=dict(found.options))
