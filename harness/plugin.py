@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
@@ -47,6 +47,7 @@ class Desk:
         self.foreign_failure = False
         self.verdict: Verdict | None = None
         self.exit_code = 0
+        self.terminal = _terminal()
         self.folder: Path | None = None
         self.termination = Termination()
 
@@ -96,13 +97,21 @@ class Desk:
             self.plan,
             targets,
             self.local,
-            Progress(getattr(writer, "_file", None)),
+            Progress(self.terminal, column=lambda: writer.width_of_current_line),
         )
         return self.session
 
     def results(self) -> list[Any]:
         runs = gates.standing_runs(self.session.runs if self.session else ())
         return [r for run in runs for r in gates.results_of(run, self.plan.budgets)]
+
+
+def _terminal() -> TextIO | None:
+    """Return a stream of its own to the terminal, if there is one: pytest redirects stdout during a test."""
+    try:
+        return os.fdopen(os.dup(sys.stdout.fileno()), "w") if sys.stdout.isatty() else None
+    except (OSError, ValueError):  # stdout is no file here
+        return None
 
 
 def _first_free(candidates: tuple[Device, ...]) -> Device:
@@ -213,6 +222,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(
             f"harness: no device given; add --device NAME, one of: {', '.join(registries.names(registry))}."
         )
+    if wanting and not desk.models:
+        plan = f"name some in {desk.plan.path}" if desk.plan.path else "write a plan (harness init)"
+        raise pytest.UsageError(f"harness: no model to measure; add --model FILE, or {plan}.")
     targets = list({t.id: t for i in wanting if (t := _target_of(i)) is not None}.values())
     try:
         selection.require_usable({t.model.name: t.model for t in targets}.values(), desk.plan.runtimes)
@@ -223,8 +235,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _target_of(item: pytest.Item) -> Target | None:
     callspec = getattr(item, "callspec", None)
-    found: Target | None = callspec.params.get("target") if callspec else None
-    return found
+    found = callspec.params.get("target") if callspec else None
+    return found if isinstance(found, Target) else None  # pytest marks "no models" by an object of its own
 
 
 # -- fixtures

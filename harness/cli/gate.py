@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     runs = [run for s in sessions for run in s.runs]
     results = [r for run in runs for r in gates.results_of(run, plan.budgets)]
     release = gates.release_verdict(results, runs, plan)
-    problems = tuple(str(p) for s in sessions for p in s.problems)
+    problems = tuple(str(p) for s in sessions for p in s.doubts)
     if problems:
         release = gates.with_problems(release, problems)
     sys.stdout.write(FORMATS[args.format](release, results, runs))

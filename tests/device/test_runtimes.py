@@ -19,7 +19,7 @@ protocol = "{protocol}"
 BENCHMARK_MODEL = """#!/bin/sh
 echo 'INFO: count=5 first=900 curr=500 min=500 max=900 avg=600 std=10 p5=500 median=510 p95=890'
 echo 'INFO: count=50 first=501 curr=500 min=499 max=530 avg=505 std=6 p5=499 median=502 p95=520'
-echo 'INFO: Inference timings in us: Init: 1250, First inference: 9e2, Warmup (avg): 6e2, Inference (avg): 505'
+echo 'INFO: Inference timings in us: Init: 1250, First inference: 9e2, Warmup (avg): 6, Inference (avg): 505'
 """
 
 

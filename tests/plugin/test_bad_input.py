@@ -111,3 +111,7 @@ def test_nothing_is_written_for_a_usage_error(repository):
     done = repository.pytest("--device", "rpi5")
     assert not done.folder.exists()
     assert not (repository.root / "reports").exists()
+
+
+def test_no_model_and_a_plan_without_any(repository):
+    refused(repository.pytest("--device", "local"), "no model to measure", "--model FILE", "release.toml")
