@@ -1,36 +1,50 @@
 """Progress of long steps on a terminal; silent anywhere else.
 
-One line at the bottom says what is being done and how far it is; it never ends up in a log.
+What is being done is shown after the cursor, in place, and wiped before anything else is written there: it
+never ends up in a log, and leaves the line of whoever else writes to the terminal (pytest) alone.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.console import Console
 
 MIN_UPDATE_S = 0.1
+# ECMA-48 and DEC: save the cursor, restore it, erase to the end of the line
+_SAVE, _RESTORE, _ERASE = "\x1b7", "\x1b8", "\x1b[K"
 
 
 class Progress:
-    """Says what is going on. With no `stream`, or one that is no terminal, every method does nothing."""
+    """Says what is going on. With no `stream`, or one that is no terminal, every method does nothing.
 
-    def __init__(self, stream: TextIO | None) -> None:
+    `column` returns how much of the terminal's line is taken by others.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None,
+        *,
+        column: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stream = stream if stream is not None and stream.isatty() else None
-        self._status: Status | None = None
+        self._column = column
+        self._clock = clock
+        self._console: Console | None = None
         self._title = ""
-        self._last_s = 0.0
+        self._shown_at_s = float("-inf")
         self._counted_from_s = 0.0
 
     @contextmanager
     def step(self, title: str) -> Iterator[Progress]:
         """Show `title` while the block runs; steps nest, the innermost is shown."""
         outer = self._title
-        self._title = f"{outer} · {title}" if outer else title
+        self._title = title
         self._show(self._title)
         try:
             yield self
@@ -47,44 +61,48 @@ class Progress:
 
     def bytes(self, done: int, total: int) -> None:
         """Show how much of a transfer is done."""
-        now = time.monotonic()
-        if total and (done >= total or now - self._last_s > MIN_UPDATE_S):
-            self._last_s = now
+        if total and (done >= total or self._due()):
             self.say(f"{100 * done / total:.0f}% of {total / 1e6:.1f} MB")
 
     def count(self, what: str, done: int, total: int) -> None:
         """Show how far a counted step is (`done` of `total` are over) and about how long it will take yet."""
-        now = time.monotonic()
+        now = self._clock()
+        left = ""
         if done == 0:
             self._counted_from_s = now
-            left = ""
         else:
             left = f", about {(now - self._counted_from_s) / done * (total - done):.0f} s left"
         self.say(f"{what} {done + 1} of {total}{left}")
 
     def share(self, step: str, done: float) -> None:
         """Show a step that knows its share done, 0 to 1."""
-        self.say(f"{step} {100 * done:.0f}%")
+        if done >= 1 or self._due():
+            self.say(f"{step} {100 * done:.0f}%")
 
     def stop(self) -> None:
-        """Clear the line."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        """Wipe what is shown."""
+        if self._stream is not None and self._console is not None:
+            self._stream.write(_ERASE)
+            self._stream.flush()
+
+    def _due(self) -> bool:
+        return self._clock() - self._shown_at_s > MIN_UPDATE_S
 
     def _show(self, text: str) -> None:
         if self._stream is None:
             return
-        if self._status is None:
-            from rich.console import Console
+        from rich.console import Console
+        from rich.text import Text
 
-            self._status = Console(file=self._stream).status(_escaped(text), spinner="dots")
-            self._status.start()
-        else:
-            self._status.update(_escaped(text))
-
-
-def _escaped(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)  # never markup: names come from files
+        if self._console is None:
+            self._console = Console(file=self._stream, highlight=False)
+        room = self._console.width - self._column() - 2
+        if room < 8:
+            return
+        shown = Text(f" {text}", style="dim")  # never markup: names come from files
+        shown.truncate(room, overflow="ellipsis")
+        with self._console.capture() as capture:
+            self._console.print(shown, end="", soft_wrap=True)
+        self._stream.write(f"{_SAVE}{capture.get()}{_ERASE}{_RESTORE}")
+        self._stream.flush()
+        self._shown_at_s = self._clock()

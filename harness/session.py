@@ -146,7 +146,7 @@ class Session:
         try:
             if target.id in self._rejected and measure.suite != "deploy":
                 raise Unsupported("not measured: the model did not deploy, see the deploy suite.")
-            with self.progress.step(f"{target.model.name} on {target.device.name}: {kind}"):
+            with self.progress.step(target.model.name):
                 observation = self._observe(measure, target)
         except KeyboardInterrupt:
             self.interrupted = True

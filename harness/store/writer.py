@@ -128,7 +128,7 @@ class Store:
         make_folder(place)
         if (place / SESSION_FILE).exists() or (place / RUNS_FOLDER).exists():
             raise ConfigError(
-                "holds a session already, which stays as evidence",
+                "holds a session already, which stays as evidence.",
                 where=str(place),
                 next_step="Choose another folder with --report-dir, or move this one away.",
             )
