@@ -96,6 +96,15 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a tree whose folders may lack write permission (packages carry such modes)."""
+    if not path.exists():
+        return
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o700)
+    shutil.rmtree(path)
+
+
 @dataclass(frozen=True)
 class CacheEntry:
     """One removable thing in the cache. `in_use`: a running machine holds it."""
@@ -212,6 +221,23 @@ def limit_bytes() -> int:
         raise ConfigError(f"{ENV_CACHE_LIMIT} is `{text}`, expected a number of GB") from error
 
 
+def sweep_leftovers() -> None:
+    """Remove what killed processes left half-made or half-removed; it is in no entry."""
+    root = cache_folder()
+    for pattern in ("images/.*.removed", "images/*/snapshots/*/.*.removed"):
+        for folder in root.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+    for work in root.glob("images/.*.building"):
+        lock = try_lock(work.with_suffix(".lock"))
+        if lock is not None:  # nobody builds it
+            remove_tree(work)
+            os.close(lock)
+    for work in root.glob("images/*/snapshots/*/.*.tmp"):
+        with file_lock(work.parent / ".lock"):
+            if work.exists() and not _in_use(work):
+                shutil.rmtree(work, ignore_errors=True)
+
+
 def prune_cache(cap_bytes: int | None = None, keep: tuple[Path, ...] = ()) -> tuple[str, ...]:
     """Remove the least recently used snapshots and images until the cache fits its cap.
 
@@ -219,6 +245,7 @@ def prune_cache(cap_bytes: int | None = None, keep: tuple[Path, ...] = ()) -> tu
     running machines hold is passed over.
     """
     cap = limit_bytes() if cap_bytes is None else cap_bytes
+    sweep_leftovers()
     root = cache_folder()
     kept = {str(p.relative_to(root)) for p in keep}
     entries = cache_entries()

@@ -12,7 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.emulation import packages, rootfs, sources
-from harness.emulation.cache import cache_folder, file_lock, held, prune_cache, sync_tree, write_atomically
+from harness.emulation.cache import (
+    cache_folder,
+    file_lock,
+    held,
+    prune_cache,
+    remove_tree,
+    sync_tree,
+    write_atomically,
+)
 from harness.emulation.host import check_host
 from harness.emulation.recipe import Recipe, read_recipe
 from harness.emulation.tools import run_tool
@@ -109,17 +117,17 @@ def build_image(board: QemuBoard, progress: Progress | None = None) -> Image:
 
 def _build(recipe: Recipe, folder: Path, progress: Progress) -> None:
     work = folder.with_name(f".{recipe.hash}.building")
-    rootfs.remove_tree(work)  # left by a build that was killed; we hold the lock
+    remove_tree(work)  # left by a build that was killed; we hold the lock
     work.mkdir(parents=True)
     try:
         manifest = _build_in(work, recipe, progress)
         for name in ("tree", "kernel"):
-            rootfs.remove_tree(work / name)
+            remove_tree(work / name)
         write_atomically(work / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
         sync_tree(work)
         os.rename(work, folder)
     except BaseException:
-        rootfs.remove_tree(work)
+        remove_tree(work)
         raise
     progress("built", 1.0)
 

@@ -65,27 +65,19 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 def start_qemu(folder: str) -> subprocess.Popen[bytes]:
-    """Start QEMU as FOLDER/spec.json says: `argv`, and `incoming`, the saved state to resume from."""
+    """Start QEMU in FOLDER with the `argv` of its spec.json."""
     spec = read_json(os.path.join(folder, "spec.json"))
     argv = [str(a) for a in spec.get("argv", [])]  # type: ignore[attr-defined]
-    pass_fds: list[int] = []
-    if spec.get("incoming"):
-        pass_fds.append(os.open(str(spec["incoming"]), os.O_RDONLY))
-        argv += ["-incoming", f"fd:{pass_fds[0]}"]
     keeper_pid = os.getpid()
     with open(os.path.join(folder, "qemu.log"), "ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             argv,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=pass_fds,
             preexec_fn=lambda: die_with_parent(keeper_pid),
         )
-    for fd in pass_fds:
-        os.close(fd)
-    return process
 
 
 def parent_handle(parent_pid: int) -> int | None:
@@ -180,17 +172,18 @@ class Keeper:
         noted_exit: int | None = None
         while not self.wait():
             exit_code = self.process.poll()
-            if self.told_to_start and exit_code is not None:
-                self.process = start_qemu(self.folder)
-                exit_code = noted_exit = None
-                self.write_status(None)
+            if self.told_to_start:
+                self.told_to_start = False  # first: a later signal counts for the next round
+                if exit_code is not None:
+                    self.process = start_qemu(self.folder)
+                    exit_code = noted_exit = None
+                    self.write_status(None)
             if self.told_to_stay and not self.supervised:
                 self.stay()
                 self.write_status(exit_code)
             if exit_code is not None and noted_exit is None:
                 noted_exit = exit_code
                 self.write_status(exit_code)
-            self.told_to_start = False
 
     def end(self) -> None:
         """End QEMU and remove the folder with its disk."""

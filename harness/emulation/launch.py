@@ -71,7 +71,7 @@ def start(
     if key == snapshots.WARM:
         _make_warm(image, board, profile, report)
     report("restoring", 0.0)
-    machine = _launch(image, board, name, profile, key, supervised, lifetime_s)
+    machine = _launch(image, board, name, profile, key, lifetime_s if supervised else None)
     report("restoring", 1.0)
     return machine
 
@@ -80,7 +80,7 @@ def boot(image: Image, board: QemuBoard, *, name: str, profile: Profile) -> Mach
     """Return an ephemeral machine booted cold, without any saved state."""
     check_host(build=False)
     board = replace(board, disk_bytes=image.board.disk_bytes)
-    return _launch(image, board, name, profile, None, False, DEFAULT_LIFETIME_S)
+    return _launch(image, board, name, profile, None, None)
 
 
 def _make_warm(image: Image, board: QemuBoard, profile: Profile, report: Progress) -> None:
@@ -105,9 +105,10 @@ def _launch(
     name: str,
     profile: Profile,
     key: str | None,
-    supervised: bool,
-    lifetime_s: float,
+    lifetime_s: float | None,
 ) -> Machine:
+    """Start a machine from the state `key`, cold if None; supervised if it has a lifetime."""
+    supervised = lifetime_s is not None
     folder, lock_fd = runs.new_folder(name, supervised=supervised)
     fds = [lock_fd]
     machine: Machine | None = None
@@ -126,7 +127,7 @@ def _launch(
             "image": image.recipe_hash,
             "board": asdict(board),
         }
-        keeper.write_json(str(folder / "lease.json"), {"expires_at_s": time.time() + lifetime_s})
+        keeper.write_json(str(folder / "lease.json"), {"expires_at_s": time.time() + (lifetime_s or 0)})
         machine = Machine(folder, image, board, info)
         write_spec(machine, snapshot / "state" if snapshot else None)
         machine.adopt(_start_keeper(folder, fds))
@@ -159,8 +160,10 @@ def write_spec(machine: Machine, state: Path | None) -> None:
         serial=machine.serial,
     )
     argv += ["-name", f"hil-{machine.name}"]  # for who looks at `ps`
-    spec = {"argv": argv, "incoming": str(state) if state else None}
-    keeper.write_json(str(machine.folder / "spec.json"), spec)
+    if state is not None:
+        (machine.folder / "incoming").symlink_to(state)
+        argv += ["-incoming", "exec:cat incoming"]  # any QEMU; 9.1 deprecates `fd:` of a file
+    keeper.write_json(str(machine.folder / "spec.json"), {"argv": argv})
 
 
 def _start_keeper(folder: Path, inherited_fds: list[int]) -> int:

@@ -190,12 +190,3 @@ def make_disk(tree: Path, recipe: Recipe, target: Path) -> None:
     mke2fs += [str(target), f"{size_mib}M"]
     argv = ["fakeroot", "sh", "-c", script, "sh", str(tree), str(USER_ID), USER, str(_SHADOW_GROUP), *mke2fs]
     run_tool(argv, timeout_s=600, next_step=f"Is there room at {target.parent}?")
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a tree whose folders may lack write permission (packages carry such modes)."""
-    if not path.exists():
-        return
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)
-    shutil.rmtree(path)

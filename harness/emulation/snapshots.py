@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.emulation.cache import sync_tree, write_atomically
+from harness.emulation.cache import file_lock, hold, sync_tree, write_atomically
 from harness.emulation.command import Profile, machine_hash
 from harness.emulation.image import Image
 from harness.emulation.tools import run_tool
@@ -97,7 +97,9 @@ def publishing(link: Path, key: str) -> Iterator[Path]:
     link.parent.mkdir(parents=True, exist_ok=True)
     name = f"{link.name}.{secrets.token_hex(4)}"
     work = link.with_name(f".{name}.tmp")
-    work.mkdir()
+    with file_lock(link.parent / ".lock", shared=True):  # see cache.sweep_leftovers
+        work.mkdir()
+        lock_fd = hold(work)
     try:
         yield work
         meta = {"key": key, "saved_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
@@ -110,3 +112,5 @@ def publishing(link: Path, key: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
+    finally:
+        os.close(lock_fd)

@@ -96,6 +96,25 @@ def test_the_cap_takes_snapshots_before_images_and_spares_what_is_kept_or_used(r
     assert not old.exists()
 
 
+def test_what_killed_processes_left_is_swept_and_work_in_progress_is_not(root):
+    image = _image(root, "aa", 1.0)
+    snapshots = _snapshot(image, "s1", 2.0).parent
+    gone = [
+        root / "images/.bb.1.removed",
+        root / "images/.cc.building",
+        snapshots / ".s2.1.removed",
+        snapshots / ".s3.0.tmp",
+    ]
+    busy = [root / "images/.dd.building", snapshots / ".s4.0.tmp"]
+    for folder in (*gone, *busy):
+        (folder / "inside").mkdir(parents=True)
+    with cache.file_lock(root / "images/.dd.lock"), cache.held(busy[1]):
+        cache.prune_cache()
+    assert [f for f in gone if f.exists()] == []
+    assert [f for f in busy if not f.exists()] == []
+    assert len(cache.cache_entries()) == 2
+
+
 def test_the_cap_is_a_number_of_gigabytes(monkeypatch):
     monkeypatch.setenv(cache.ENV_CACHE_LIMIT, "2.5")
     assert cache.limit_bytes() == 2_500_000_000

@@ -58,7 +58,7 @@ def kept(tmp_path) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], Path
 
     def start(argv: list[str], mode: str = "") -> tuple[subprocess.Popen[bytes], Path]:
         folder.mkdir()
-        (folder / "spec.json").write_text(json.dumps({"argv": argv, "incoming": None}))
+        (folder / "spec.json").write_text(json.dumps({"argv": argv}))
         (folder / "lease.json").write_text(json.dumps({"expires_at_s": time.time() + 3600}))
         command = [sys.executable, "-c", HARNESS, keeper.__file__, str(folder), mode]
         harnesses.append(subprocess.Popen(command, stdin=subprocess.PIPE))
