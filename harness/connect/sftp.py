@@ -88,7 +88,9 @@ class SftpFiles:
     def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            client.close()
+            # closing writes to the peer, which may be gone: that is told by whoever needed it
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+                client.close()
 
     @contextlib.contextmanager
     def _session(self, path: str, deadline: Deadline) -> Iterator[paramiko.SFTPClient]:
