@@ -245,14 +245,17 @@ def release_verdict(results: Sequence[Result], runs: Sequence[Run], plan: Plan |
     """Return whether `plan` is met by the runs of one or several sessions.
 
     PASS needs every required suite of every model on every required device type, completed, judged at an
-    accepted fidelity, and with nothing of it skipped; the worst attempt counts. `missing` says what keeps
-    it from that, `reasons` what the verdict rests on. Runs on other device types are left out.
+    accepted fidelity, and with nothing of it skipped. The worst attempt counts that says anything about
+    the model: a lab failure that was tried again is among the reasons and decides nothing
+    (docs/decisions/0004-what-a-retry-hides.md). `missing` says what keeps it from a PASS, `reasons` what the
+    verdict rests on. Runs on other device types are left out.
     """
     if plan is None or not plan.models:
         unjudged = sorted({run.model for run in runs})
         return Release(Verdict.INVALID, tuple(map(_no_budgets, unjudged)) or ("there is no plan",))
     names = {model.name for model in plan.models}
-    counted = [r for r in results if r.model in names and r.device_type in plan.device_types]
+    wanted = [r for r in results if r.model in names and r.device_type in plan.device_types]
+    counted, tried_again = _without_tried_again(wanted, runs)
     missing = (
         *_missing_from_plan(plan),
         *(f"{_no_budgets(name)}: it is not in the plan" for name in sorted({r.model for r in runs} - names)),
@@ -265,7 +268,25 @@ def release_verdict(results: Sequence[Result], runs: Sequence[Run], plan: Plan |
     )
     verdict = worst([*(r.verdict for r in counted), Verdict.INVALID if missing else Verdict.NOT_JUDGED])
     assert verdict is not Verdict.NOT_JUDGED, "a required suite in which nothing is judged is missing"
-    return Release(verdict, missing, _release_reasons(counted, runs, plan))
+    return Release(verdict, missing, (*_release_reasons(counted, runs, plan), *tried_again))
+
+
+def _without_tried_again(
+    results: Sequence[Result], runs: Sequence[Run]
+) -> tuple[list[Result], tuple[str, ...]]:
+    """Return `results` without those of lab failures that were tried again, and a line for each of these."""
+    standing = {id(run) for run in standing_runs(runs)}
+    superseded = [row for run in runs if id(run) not in standing for row in results_of(run, ())]
+    counted = list(results)
+    lines = []
+    for row in superseded:
+        if row in counted:
+            counted.remove(row)
+            lines.append(
+                f"tried again after {row.verdict}: {row.model} on {row.device_name}, {row.suite}: "
+                f"{'; '.join(row.reasons)}"
+            )
+    return counted, tuple(sorted(dict.fromkeys(lines)))
 
 
 def with_problems(release: Release, problems: Iterable[str]) -> Release:

@@ -214,7 +214,7 @@ def _shown_reasons(data: ReportData, result: Result) -> tuple[str, ...]:
         return ()
     if data.stands(result):
         return result.reasons
-    return (*result.reasons, "It was tried again; a release still takes the worst attempt.")
+    return (*result.reasons, "It was tried again: it decides nothing, and is kept.")
 
 
 # --- figures --------------------------------------------------------------------------------------

@@ -316,6 +316,25 @@ def test_the_worst_attempt_counts():
     assert release([*full_runs(), a_run(outcome=Outcome.INTERRUPTED)]).verdict is Verdict.INVALID
 
 
+def test_a_lab_failure_that_was_tried_again_is_named_and_decides_nothing():
+    runs = full_runs()
+    lost = replace(runs[0], outcome=Outcome.INFRA_ERROR, measurements=(), reason="link lost")
+    runs[0] = replace(runs[0], attempt=2)
+    for order in ([lost, *runs], [*runs, lost]):
+        found = release(order)
+        assert found.verdict is Verdict.PASS
+        assert any(
+            line.startswith("tried again after INFRA_ERROR") and "link lost" in line for line in found.reasons
+        )
+
+
+def test_a_second_attempt_does_not_hide_a_fail():
+    runs = full_runs()
+    failed = replace(runs[0], measurements=(p99(11.0),))
+    runs[0] = replace(runs[0], attempt=2)
+    assert release([failed, *runs]).verdict is Verdict.FAIL
+
+
 def test_a_rejected_model_is_a_fail():
     runs = [a_run("m", suite, outcome=Outcome.MODEL_REJECTED, reason="bad opset") for suite in SUITES]
     found = release([*runs, *full_runs()[2:]])
