@@ -48,7 +48,7 @@ def request_of(case: ModelCase) -> tuple[object, runtimes.RuntimeDescriptor]:
 def ready(board: Board, case: ModelCase) -> Bench:
     """Return the case deployed on the board, one thread."""
     found = runtimes.descriptor(case.runtime, case.artifact.format)
-    return prepare(board, case, found, threads=1, progress=quiet(), announce=lambda text: None)
+    return prepare(board, case, found, threads=1, progress=quiet())
 
 
 def site_of(bench: Bench) -> str:
