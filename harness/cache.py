@@ -1,7 +1,7 @@
-"""The host's cache folder: where it is, who may write, and what may go when it grows.
+"""The host's cache folder: where it is, its locks, and the runtime environments kept in it.
 
-Folders below it are complete or absent: makers write beside and rename. What is in them belongs to the
-modules that made them.
+Folders below it are complete or absent: makers write beside and rename. Images and snapshots of emulated
+boards have their own keeper, harness/emulation/cache.py.
 """
 
 from __future__ import annotations
@@ -16,27 +16,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENV_VARIABLE = "HIL_HARNESS_CACHE"
-DEFAULT_CAP_BYTES = 20 << 30  # chosen: some ten images with their snapshots
+ENVIRONMENTS = "environments"
+DEFAULT_CAP_BYTES = 10 << 30  # chosen: hundreds of environments, or an image with a dozen snapshots
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One removable folder. `last_used_s` is seconds since the epoch."""
+    """One environment. `size_bytes` is allocated space, `used_at_s` the Unix time of its last use."""
 
-    kind: str
     name: str
     path: Path
     size_bytes: int
-    last_used_s: float
+    used_at_s: float
 
 
 def root() -> Path:
-    """Return the cache folder: $HIL_HARNESS_CACHE, else the platform's (XDG on Linux)."""
+    """Return the cache folder, created: $HIL_HARNESS_CACHE, else the platform's (XDG on Linux)."""
     if set_by_user := os.environ.get(ENV_VARIABLE):
-        return Path(set_by_user)
-    import platformdirs
+        path = Path(set_by_user).expanduser().resolve()
+    else:
+        import platformdirs
 
-    return Path(platformdirs.user_cache_path("hil-harness"))
+        path = Path(platformdirs.user_cache_path("hil-harness"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def folder(kind: str) -> Path:
@@ -47,12 +50,20 @@ def folder(kind: str) -> Path:
 
 
 @contextlib.contextmanager
-def lock(name: str) -> Iterator[None]:
-    """Hold an exclusive lock among processes. The kernel frees it when its holder dies."""
-    path = folder("locks") / f"{name}.lock"
-    with path.open("w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
+def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold an advisory lock on `path` (created), waiting for it. Its holder's death releases it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(fd)
+
+
+def lock(name: str) -> contextlib.AbstractContextManager[None]:
+    """Hold the cache's lock called `name`, among processes."""
+    return file_lock(folder("locks") / f"{name}.lock")
 
 
 def touch(path: Path) -> None:
@@ -71,28 +82,27 @@ def sync_tree(path: Path) -> None:
                 os.close(fd)
 
 
-def size_bytes(path: Path) -> int:
-    """Return the disk space that `path` and all below it take (blocks, not apparent size)."""
-    total = 0
-    for parent, _, files in os.walk(path):
-        for name in files:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
-    return total
-
-
-def entries(kinds: tuple[str, ...] = ("environments",)) -> list[CacheEntry]:
-    """Return what could be removed, least recently used first."""
+def entries() -> list[CacheEntry]:
+    """Return the environments, least recently used first."""
     found = []
-    for kind in kinds:
-        for path in folder(kind).iterdir():
-            if path.is_dir() and not path.name.startswith("."):
-                found.append(CacheEntry(kind, path.name, path, size_bytes(path), path.stat().st_mtime))
-    return sorted(found, key=lambda e: e.last_used_s)
+    for path in folder(ENVIRONMENTS).iterdir():
+        if path.is_dir() and not path.name.startswith("."):
+            size_bytes = sum(f.stat().st_blocks * 512 for f in path.iterdir())
+            found.append(CacheEntry(path.name, path, size_bytes, path.stat().st_mtime))
+    return sorted(found, key=lambda e: (e.used_at_s, e.name))
 
 
-def remove(entry: CacheEntry) -> None:
-    """Remove one entry: renamed first, so that nobody finds half of it."""
-    doomed = entry.path.with_name(f".gone-{entry.name}-{time.time_ns()}")
-    entry.path.rename(doomed)
-    shutil.rmtree(doomed)
+def prune(cap_bytes: int = DEFAULT_CAP_BYTES) -> tuple[str, ...]:
+    """Remove the environments unused for longest until the rest fits; return what was removed.
+
+    Each is renamed first, so that nobody finds half of it.
+    """
+    kept = entries()
+    removed = []
+    while kept and sum(e.size_bytes for e in kept) > cap_bytes:
+        oldest = kept.pop(0)
+        doomed = oldest.path.with_name(f".gone-{oldest.name}-{time.time_ns()}")
+        oldest.path.rename(doomed)
+        shutil.rmtree(doomed)
+        removed.append(f"{ENVIRONMENTS}/{oldest.name}")
+    return tuple(removed)

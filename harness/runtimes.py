@@ -194,11 +194,12 @@ def environment(
             [ENV_FORMAT, wanted, str(platform), list(found.excludes), hashlib.sha256(source).hexdigest()]
         ).encode()
     ).hexdigest()[:24]
-    folder = cache.folder("environments") / key
+    folder = cache.folder(cache.ENVIRONMENTS) / key
     with cache.lock(f"environment-{key}"):
         if not (folder / "meta.json").exists():
             if progress and wanted:
                 progress(f"fetching {', '.join(wanted)} for {platform.machine}")
+            cache.prune()
             _make(folder, found, wanted, platform, source)
         meta = json.loads((folder / "meta.json").read_text())
         cache.touch(folder)

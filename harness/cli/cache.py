@@ -6,38 +6,37 @@ import argparse
 import sys
 from typing import Any
 
-from harness import cache
+from harness import cache, emulation
 from harness.units import format_bytes
-
-KINDS = ("images", "snapshots", "environments")
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "cache", help="list or prune cached images and runtimes", description=__doc__
     )
-    parser.add_argument("--prune", action="store_true", help="remove the least recently used beyond the cap")
+    parser.add_argument(
+        "--prune", action="store_true", help="remove the least recently used until the rest fits the cap"
+    )
     parser.add_argument(
         "--cap-gib",
         type=float,
         default=cache.DEFAULT_CAP_BYTES / (1 << 30),
-        help="the cap (default: %(default)g)",
+        help="the cap, for images and for runtimes each (default: %(default)g)",
     )
     parser.set_defaults(function=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    found = cache.entries(KINDS)
-    total = sum(e.size_bytes for e in found)
-    for entry in found:
-        sys.stdout.write(f"{entry.kind:13} {format_bytes(entry.size_bytes):>9}  {entry.path}\n")
-    sys.stdout.write(f"{'total':13} {format_bytes(total):>9}  {cache.root()}\n")
+    """List what the cache holds; with --prune, remove what hasn't been used for longest."""
     if args.prune:
-        cap = args.cap_gib * (1 << 30)
-        for entry in found:
-            if total <= cap:
-                break
-            cache.remove(entry)
-            total -= entry.size_bytes
-            sys.stdout.write(f"removed {entry.path}\n")
+        cap_bytes = int(args.cap_gib * (1 << 30))
+        for name in (*emulation.prune_cache(cap_bytes), *cache.prune(cap_bytes)):
+            sys.stdout.write(f"removed {name}\n")
+    rows = [(e.name, e.size_bytes, e.in_use) for e in emulation.cache_entries()]
+    rows += [(f"environments/{e.name}", e.size_bytes, False) for e in cache.entries()]
+    for name, size_bytes, in_use in rows:
+        mark = "  in use" if in_use else ""
+        sys.stdout.write(f"{format_bytes(size_bytes):>9}  {name}{mark}\n")
+    total = sum(size_bytes for _, size_bytes, _ in rows)
+    sys.stdout.write(f"{format_bytes(total):>9}  in all, in {cache.root()}\n")
     return 0

@@ -9,7 +9,7 @@ Ephemeral machines end with the process that started them, however it ends. Supe
 by `find_machine(name)` and ended by `stop_machine(name)` or when their lease has run out.
 """
 
-from harness.emulation.cache import CacheEntry, cache_entries, cache_folder, prune_cache, remove_cache_entry
+from harness.emulation.cache import CacheEntry, cache_entries, prune_cache, remove_cache_entry
 from harness.emulation.command import Profile
 from harness.emulation.host import check_host
 from harness.emulation.image import Image, build_image
@@ -33,7 +33,6 @@ __all__ = [
     "boot",
     "build_image",
     "cache_entries",
-    "cache_folder",
     "check_host",
     "extend_lease",
     "find_machine",

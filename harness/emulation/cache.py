@@ -1,9 +1,9 @@
 """The cache folder: where it is, its locks, what is in it, and keeping it under its cap.
 
-    apt/                  package lists and downloads, outside any image so that a rebuild resumes
-    images/<hash>/        one built image; boards/ and snapshots/ inside belong to it
-    run/<name>.<hex>/     one ephemeral machine each, while it runs
-    machines/<name>/      one supervised machine each, while it is up
+apt/                  package lists and downloads, outside any image so that a rebuild resumes
+images/<hash>/        one built image; boards/ and snapshots/ inside belong to it
+run/<name>.<hex>/     one ephemeral machine each, while it runs
+machines/<name>/      one supervised machine each, while it is up
 """
 
 from __future__ import annotations
@@ -16,37 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.cache import file_lock
+from harness.cache import root as cache_folder
 from harness.errors import ConfigError
 
-ENV_CACHE = "HIL_HARNESS_CACHE"
 USE_LOCK = "use.lock"  # held shared by each user of an entry, exclusively to remove it
 ENV_CACHE_LIMIT = "HIL_HARNESS_CACHE_GB"
 DEFAULT_LIMIT_BYTES = 10 << 30  # chosen: an image with a few snapshots is below 2 GB
-
-
-def cache_folder() -> Path:
-    """Return the cache folder of this user, created. `HIL_HARNESS_CACHE` names another one."""
-    override = os.environ.get(ENV_CACHE)
-    if override:
-        folder = Path(override).expanduser().resolve()
-    else:
-        import platformdirs
-
-        folder = Path(platformdirs.user_cache_path("hil-harness"))
-    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-    return folder
-
-
-@contextlib.contextmanager
-def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold an advisory lock on `path` (created), waiting for it. Its holder's death releases it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def try_lock(path: Path, *, shared: bool = False) -> int | None:
@@ -68,17 +44,6 @@ def allocated_bytes(path: Path) -> int:
             with contextlib.suppress(FileNotFoundError):  # another process may be tidying up
                 total += os.lstat(os.path.join(folder, name)).st_blocks * 512
     return total
-
-
-def sync_tree(folder: Path) -> None:
-    """Write every file below `folder` to the host's disk, so that what is published next is whole."""
-    for name, _, files in os.walk(folder):
-        for file in files:
-            fd = os.open(os.path.join(name, file), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:

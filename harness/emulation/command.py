@@ -126,6 +126,4 @@ def make_device_tree(board: QemuBoard, profile: Profile, folder: Path) -> bytes:
     run_tool(argv, timeout_s=60, cwd=folder)
     blob = dump.read_bytes()
     dump.unlink()
-    return with_root_strings(
-        blob, {"model": f"{board.board_model} (emulated)", "serial-number": NO_SERIAL}
-    )
+    return with_root_strings(blob, {"model": f"{board.board_model} (emulated)", "serial-number": NO_SERIAL})

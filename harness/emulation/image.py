@@ -11,16 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.cache import file_lock, sync_tree
+from harness.cache import root as cache_folder
 from harness.emulation import packages, rootfs, sources
-from harness.emulation.cache import (
-    cache_folder,
-    file_lock,
-    held,
-    prune_cache,
-    remove_tree,
-    sync_tree,
-    write_atomically,
-)
+from harness.emulation.cache import held, prune_cache, remove_tree, write_atomically
 from harness.emulation.host import check_host
 from harness.emulation.recipe import Recipe, read_recipe
 from harness.emulation.tools import run_tool

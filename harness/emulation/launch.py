@@ -14,8 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from harness.cache import file_lock
 from harness.emulation import command, console, keeper, runs, snapshots
-from harness.emulation.cache import file_lock, hold, prune_cache, write_atomically
+from harness.emulation.cache import hold, prune_cache, write_atomically
 from harness.emulation.command import Profile
 from harness.emulation.host import check_host
 from harness.emulation.image import Image

@@ -1,10 +1,10 @@
 """Run folders: one per running machine, with its disk, sockets and logs; swept when their keeper is gone.
 
-    lock          held by the keeper for as long as it lives
-    spec.json     what the keeper starts          status.json   what it has started
-    info.json     the machine, once it is ready   lease.json    a supervised machine's lifetime
-    disk.qcow2    what the guest has written      console.log   what it has printed
-    qmp.sock console.sock                         qemu.log      QEMU's own complaints
+lock          held by the keeper for as long as it lives
+spec.json     what the keeper starts          status.json   what it has started
+info.json     the machine, once it is ready   lease.json    a supervised machine's lifetime
+disk.qcow2    what the guest has written      console.log   what it has printed
+qmp.sock console.sock                         qemu.log      QEMU's own complaints
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.emulation.cache import cache_folder, file_lock, try_lock
+from harness.cache import file_lock
+from harness.cache import root as cache_folder
+from harness.emulation.cache import try_lock
 from harness.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

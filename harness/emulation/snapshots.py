@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.emulation.cache import file_lock, hold, sync_tree, write_atomically
+from harness.cache import file_lock, sync_tree
+from harness.emulation.cache import hold, write_atomically
 from harness.emulation.command import Profile, machine_hash
 from harness.emulation.image import Image
 from harness.emulation.tools import run_tool

@@ -22,9 +22,7 @@ PYTHON = "3.11"  # of that suite
 DEFAULT_MIRROR = "http://deb.debian.org"
 ENV_MIRROR = "HIL_HARNESS_DEBIAN_MIRROR"
 _NAMED_SUITES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid")
-_SUITES = frozenset(
-    [*_NAMED_SUITES, "oldoldstable", "oldstable", "stable", "testing", "unstable"]
-)
+_SUITES = frozenset([*_NAMED_SUITES, "oldoldstable", "oldstable", "stable", "testing", "unstable"])
 _SCHEMES = ("http", "https", "mirror+http", "mirror+https", "tor+http", "tor+https")
 _SUFFIXES = ("-updates", "-security", "/updates", "-backports", "-proposed-updates")
 

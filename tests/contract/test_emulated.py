@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import emulation
+from harness.cache import root as cache_root
 from harness.connect import open_connection
 from harness.connect.qemu import QemuConnection
 from harness.errors import ConfigError
@@ -39,7 +40,7 @@ def test_a_saved_state_comes_back(emulated_device: Device) -> None:
         second.close()
         parent = second.machine.parent_snapshot
         assert parent is not None
-        emulation.remove_cache_entry(str(Path(parent).relative_to(emulation.cache_folder())))
+        emulation.remove_cache_entry(str(Path(parent).relative_to(cache_root())))
 
 
 def test_a_supervised_machine_is_used_and_stays(emulated_device: Device) -> None:

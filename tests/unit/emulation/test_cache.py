@@ -10,7 +10,7 @@ from harness.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv(cache.ENV_CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(cache.ENV_CACHE_LIMIT, raising=False)
     return cache.cache_folder()
 

@@ -10,7 +10,7 @@ from harness.model import QemuBoard
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(cache.ENV_CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(image, "check_host", lambda build: None)
 
 

@@ -2,13 +2,13 @@ import os
 
 import pytest
 
-from harness.emulation import cache, runs, supervise
+from harness.emulation import runs, supervise
 from harness.errors import ConfigError, UnknownDevice
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(cache.ENV_CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path / "cache"))
 
 
 def test_a_folder_lives_as_long_as_its_lock_is_held_then_it_is_swept():
