@@ -4,7 +4,7 @@
 #   setup.sh --host-packages GROUP...     make sure the packages of these groups are there
 set -eu
 
-EMULATION="qemu-system-arm qemu-utils e2fsprogs fakeroot cpio kmod openssh-client"
+EMULATION="qemu-system-arm qemu-utils e2fsprogs fakeroot kmod openssh-client debian-archive-keyring"
 TESTS="openssh-server chromium"
 
 say() { printf '%s\n' "$*" >&2; }
