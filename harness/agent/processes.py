@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from .wire import Decoder, Frame
 
 STDERR_TAIL_BYTES = 16 << 10
 TERM_GRACE_S = 2.0
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48 SGR: runtimes colour their logs
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # how many threads maths libraries start when they are loaded; the runtime itself is told at `load`
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -98,14 +101,14 @@ class ChildProcess:
             self.kill("it closed its wire and stayed")
             code = self.process.wait()
         self.read_stderr()
-        tail = self._stderr.decode("utf-8", "replace")[-2000:]
+        tail = _COLOURS.sub("", self._stderr.decode("utf-8", "replace"))[-2000:]
         oom = code == -9 and not self.killed_by_agent and self._was_out_of_memory(probes)
         if self.killed_by_agent:
             how = "was ended by the agent: " + self.killed_by_agent
         elif oom:
             how = "was killed by the kernel: out of memory"
         elif code < 0:
-            how = "died of signal %d" % -code
+            how = "died of signal %d (%s)" % (-code, _signal_name(-code))
         else:
             how = "exited with %d" % code
         last = tail.strip().splitlines()[-1] if tail.strip() else "(stderr is empty)"
@@ -125,6 +128,13 @@ class ChildProcess:
     def _was_out_of_memory(self, probes: Probes) -> bool:
         now = probes.oom_kills()
         return now is not None and self._oom_kills is not None and now > self._oom_kills
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return "real-time"
 
 
 def child_environment(threads: int, extra: Dict[str, Any]) -> Dict[str, str]:

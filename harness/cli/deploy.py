@@ -3,106 +3,131 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness import board as boards
 from harness import deploy as deployment
-from harness import model_files
-from harness import registry as registries
-from harness.model import Artifact
+from harness import leases, model_files
+from harness.cli.devices import open_profile, running_machine
+from harness.cli.options import DEVICE_HELP, add_command, add_devices_option, select_one, whole_number
+from harness.errors import ConfigError, nearest
 from harness.progress import Progress
 from harness.units import format_bytes
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "deploy", help="put models on a device, list versions, roll back", description=__doc__
+    parser = add_command(
+        commands,
+        "deploy",
+        "put models on a device, list versions, roll back",
+        "Versions of models on a device. Its store is content-addressed: bytes that are there aren't sent\n"
+        "again, a name switches to another version in one step, and versions before it stay until `gc`.",
     )
-    parser.add_argument(
-        "--devices", metavar="FILE", help="the devices.toml (default: searched from here upwards)"
-    )
+    add_devices_option(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, function, text, extra in (
-        ("push", push, "deploy a model file and make it the active version", ("model",)),
-        (
-            "list",
-            list_versions,
-            "versions of a model, newest first; without a model, what is active",
-            ("model?",),
-        ),
-        ("rollback", rollback, "make the version before the active one active again", ("model",)),
-        ("gc", collect, "remove what no model has used lately", ()),
+    for name, function, text, more in (
+        ("push", push, "deploy a model file and make it the active version", _PUSH),
+        ("list", list_versions, "versions of a model; without one, what is active", _LIST),
+        ("rollback", rollback, "make the version before the active one active", _ROLLBACK),
+        ("gc", collect, "remove versions that are no longer wanted", _GC),
     ):
-        action = actions.add_parser(name, help=text, description=text)
-        action.add_argument("device", help="unit, type or tag:NAME")
-        for argument in extra:
-            if argument.endswith("?"):
-                action.add_argument(argument[:-1], nargs="?", help="name of the model")
-            else:
-                action.add_argument(argument, help="file" if name == "push" else "name of the model")
-        if name == "push":
-            action.add_argument("--name", help="name of the model (default: the file's)")
-        if name == "gc":
-            action.add_argument(
-                "--keep-versions", type=int, default=3, help="versions kept of each model (default: 3)"
-            )
+        action = add_command(actions, name, text, more)
         action.set_defaults(function=function)
+        add_devices_option(action, again=True)
+        action.add_argument("device", metavar="DEVICE", help=DEVICE_HELP)
+        if name == "push":
+            action.add_argument("file", metavar="FILE", help="the model")
+            action.add_argument("--name", metavar="MODEL", help="its name there (default: the file's)")
+        elif name == "rollback":
+            action.add_argument("model", metavar="MODEL", help="its name there")
+        elif name == "list":
+            action.add_argument("model", metavar="MODEL", nargs="?", help="its name there (default: all)")
+        else:
+            action.add_argument(
+                "--keep-versions",
+                type=whole_number(1),
+                default=3,
+                metavar="N",
+                help="newest versions kept of each model (default: %(default)s); the active one always is",
+            )
 
 
-def _open(args: argparse.Namespace) -> boards.Board:
-    registry = registries.load_registry(registries.find_devices_file(args.devices, Path.cwd()))
-    device = registries.select(registry, args.device)[0]
-    return boards.open_board(device, boards.profile_for(device, boards.FUNCTIONAL), (), Progress(sys.stderr))
+_PUSH = "Send a model file, verify it there by its SHA-256 and make it the active version of its name."
+_LIST = "List the versions of a model, newest first; without a model, each name's active version."
+_ROLLBACK = "Make the version before the active one active again. Twice goes back two versions."
+_GC = "Remove versions that are neither active nor among the newest, and leftovers of broken transfers."
+
+
+@contextlib.contextmanager
+def _open(args: argparse.Namespace) -> Iterator[boards.Board]:
+    """Yield the open device, held meanwhile."""
+    device = select_one(args, args.device)
+    if device.qemu is not None and running_machine(device) is None:
+        raise ConfigError(
+            "it is emulated and not up: what is put on it would go with it.",
+            where=device.name,
+            next_step=f"Start it first: harness devices up {device.name}.",
+        )
+    with leases.lease(device, purpose=f"harness deploy {args.action}"):
+        board = boards.open_board(device, open_profile(device), (), Progress(sys.stderr))
+        try:
+            yield board
+        finally:
+            board.close()
+
+
+def _require_model(board: boards.Board, name: str) -> None:
+    active = board.client.request("store_status").args["active"]
+    if name not in active:
+        raise ConfigError(
+            f"no model `{name}` is deployed there{nearest(name, active)}", where=board.device.name
+        )
 
 
 def push(args: argparse.Namespace) -> int:
-    artifact: Artifact = model_files.artifact_of(Path(args.model), args.name)
-    board = _open(args)
-    try:
-        done = deployment.deploy(board.connection, board.client, artifact)
-    finally:
-        board.close()
-    sent = "sent" if done.pushed else "already there"
-    sys.stdout.write(
-        f"{done.name}: {done.sha256[:12]} is active ({sent}, {format_bytes(artifact.size_bytes)})\n"
-    )
+    artifact = model_files.artifact_of(Path(args.file), args.name)
+    progress = Progress(sys.stderr)
+    with _open(args) as board, progress.step(f"{board.device.name}: pushing {artifact.name}"):
+        done = deployment.deploy(board.connection, board.client, artifact, progress.bytes)
+    sent = f"{format_bytes(artifact.size_bytes)} sent" if done.pushed else "its bytes were there already"
+    before = f", before it {done.previous_sha256[:12]}" if done.previous_sha256 else ""
+    sys.stdout.write(f"{done.name}: {done.sha256[:12]} is active ({sent}{before})\n")
     return 0
 
 
 def list_versions(args: argparse.Namespace) -> int:
-    board = _open(args)
-    try:
+    with _open(args) as board:
         if args.model is None:
-            for name, sha256 in sorted(board.client.request("store_status").args["active"].items()):
-                sys.stdout.write(f"{name}  {sha256}\n")
+            active: dict[str, str] = board.client.request("store_status").args["active"]
+            for name, sha256 in sorted(active.items()):
+                sys.stdout.write(f"{sha256}  {name}\n")
+            if not active:
+                sys.stdout.write(f"no model is deployed on {board.device.name}\n")
             return 0
+        _require_model(board, args.model)
         for version in deployment.versions(board.client, args.model):
             when = datetime.datetime.fromtimestamp(version.activated_at_ns / 1e9, datetime.UTC)
             mark = "active" if version.active else ""
             sys.stdout.write(f"{version.sha256}  {when:%Y-%m-%d %H:%M:%S}Z  {mark}".rstrip() + "\n")
-        return 0
-    finally:
-        board.close()
+    return 0
 
 
 def rollback(args: argparse.Namespace) -> int:
-    board = _open(args)
-    try:
+    with _open(args) as board:
+        _require_model(board, args.model)
         sha256 = deployment.roll_back(board.client, args.model)
-    finally:
-        board.close()
     sys.stdout.write(f"{args.model}: {sha256[:12]} is active again\n")
     return 0
 
 
 def collect(args: argparse.Namespace) -> int:
-    board = _open(args)
-    try:
+    with _open(args) as board:
         removed, freed = deployment.collect_garbage(board.client, keep_versions=args.keep_versions)
-    finally:
-        board.close()
-    sys.stdout.write(f"removed {len(removed)} objects, freed {format_bytes(freed)}\n")
+    noun = "version" if len(removed) == 1 else "versions"
+    sys.stdout.write(f"removed {len(removed)} {noun}, freed {format_bytes(freed)}\n")
     return 0

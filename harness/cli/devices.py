@@ -5,75 +5,103 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from harness import board as boards
+from harness import leases
 from harness import registry as registries
+from harness.cli.options import (
+    DEVICE_HELP,
+    add_command,
+    add_devices_option,
+    load_registry,
+    positive_number,
+    select_one,
+)
 from harness.errors import ConfigError, HarnessError, Unsupported
 from harness.model import Device
 from harness.progress import Progress
 from harness.units import format_bytes
 
+DEFAULT_HOURS = 8.0
+
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "devices", help="list, check, start, stop or enter devices", description=__doc__
+    parser = add_command(
+        commands,
+        "devices",
+        "list, check, start, stop or enter devices",
+        "The devices of devices.toml: list them, check them, enter them; start and stop emulated ones.",
     )
     parser.set_defaults(function=list_devices)
-    parser.add_argument(
-        "--devices", metavar="FILE", help="the devices.toml (default: searched from here upwards)"
-    )
+    add_devices_option(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    for name, function, text in (
-        ("list", list_devices, "names, types and how they are reached (the default)"),
-        ("check", check, "connect and say what is there"),
-        ("up", up, "start an emulated device that stays until `down` or its lifetime ends"),
-        ("down", down, "stop a device started by `up`"),
-        ("ssh", ssh, "open a shell, or run a command, on a device"),
+    for name, function, text, more in (
+        ("list", list_devices, "names, types, addresses, who holds them (the default)", _LIST),
+        ("check", check, "connect and say what is there", _CHECK),
+        ("up", up, "start an emulated device and keep it", _UP),
+        ("down", down, "stop a device that `up` started", _DOWN),
+        ("ssh", ssh, "open a shell on a device, or run a command there", _SSH),
     ):
-        action = actions.add_parser(name, help=text, description=text)
+        action = add_command(actions, name, text, more)
         action.set_defaults(function=function)
-        if name != "list":
-            action.add_argument("name", nargs="?" if name == "check" else None, help="unit, type or tag:NAME")
+        add_devices_option(action, again=True)
+        if name == "check":
+            action.add_argument("name", nargs="?", metavar="NAME", help="(default: every device)")
+        elif name != "list":
+            action.add_argument("name", metavar="NAME", help=DEVICE_HELP)
         if name == "up":
             action.add_argument(
-                "--profile", choices=(boards.FUNCTIONAL, boards.TIMING), default=boards.FUNCTIONAL
+                "--profile",
+                choices=(boards.FUNCTIONAL, boards.TIMING),
+                default=boards.FUNCTIONAL,
+                help="timing: one core, a deterministic clock (default: %(default)s)",
             )
-            action.add_argument("--hours", type=float, default=8.0, help="its lifetime (default: 8)")
+            action.add_argument(
+                "--hours",
+                type=positive_number,
+                default=DEFAULT_HOURS,
+                help="its lifetime (default: %(default)g)",
+            )
         if name == "ssh":
-            action.add_argument("argv", nargs=argparse.REMAINDER, help="command (default: a shell)")
+            action.add_argument(
+                "argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="(default: a shell)"
+            )
 
 
-def _registry(args: argparse.Namespace) -> registries.Registry:
-    return registries.load_registry(registries.find_devices_file(args.devices, Path.cwd()))
+_LIST = "List the devices of devices.toml: how each is reached, whether it is up, and who holds it."
+_CHECK = """Connect to a device, or to each, start the agent there and print what it is. An emulated
+one that isn't up is booted for it. The exit code is the first failure's (docs/errors.md)."""
+_UP = """Start an emulated device that stays until `down` or the end of its lifetime. Sessions and
+`deploy` use it as it is. `up` of one that is up already prolongs its lifetime."""
+_DOWN = "Stop an emulated device that `up` started. Its disk goes with it."
+_SSH = """Open a shell on a device, or run a command there, its host key verified. The exit code is ssh's:
 
-
-def _one(args: argparse.Namespace) -> Device:
-    return registries.select(_registry(args), args.name)[0]
+    harness devices ssh rpi4 -- uname -m"""
 
 
 def list_devices(args: argparse.Namespace) -> int:
     from harness import emulation
 
     running = {m.name: m for m in emulation.list_machines()}
+    held = leases.holders()
     rows: list[tuple[str, ...]] = []
-    for device in _registry(args).devices.values():
-        state = _state(running[device.name]) if device.name in running else ""
-        rows.append((device.name, device.type.name, device.kind, _address(device), state))
+    for device in load_registry(args).devices.values():
+        states = []
+        if device.name in running:
+            states.append(_state(running[device.name]))
+        if device.name in held:
+            states.append(f"held by {held[device.name]}")
+        rows.append((device.name, device.type.name, device.kind, _address(device), "; ".join(states)))
     _print_table(("name", "type", "kind", "address", "state"), rows)
     return 0
 
 
 def _state(machine: Any) -> str:
     hours = machine.seconds_left / 3600
-    return f"{machine.state} ({machine.profile}, port {machine.ssh_port}, {hours:.1f} h left)"
-
-
-def _is_up(name: str) -> bool:
-    from harness import emulation
-
-    return any(m.name == name for m in emulation.list_machines())
+    if machine.state != "running":
+        return str(machine.state)
+    return f"up ({machine.profile}, port {machine.ssh_port}, {hours:.1f} h left)"
 
 
 def _address(device: Device) -> str:
@@ -84,40 +112,72 @@ def _address(device: Device) -> str:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Connect to each device and print what it is; the exit code is the worst error's."""
-    registry = _registry(args)
+    """Connect to each device and print what it is; return the first failure's exit code."""
+    registry = load_registry(args)
     devices = registries.select(registry, args.name) if args.name else tuple(registry.devices.values())
-    worst = 0
+    first_failure = 0
     for device in devices:
         try:
-            board = boards.open_board(
-                device, boards.profile_for(device, boards.FUNCTIONAL), (), Progress(sys.stderr)
-            )
+            line = _describe(device)
         except HarnessError as error:
-            sys.stdout.write(f"{device.name}: NOT OK  {error}\n")
-            worst = worst or error.exit_code
-            continue
+            line = f"{device.name}: NOT OK  {_without_name(error, device.name)}"
+            first_failure = first_failure or error.exit_code
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    return first_failure
+
+
+def _without_name(error: HarnessError, name: str) -> str:
+    return str(error).removeprefix(f"{name}: ")
+
+
+def _describe(device: Device) -> str:
+    """Open the device, which nobody else may hold, and return a line about it."""
+    with leases.lease(device, purpose="harness devices check"):
+        board = boards.open_board(device, open_profile(device), (), Progress(sys.stderr))
         try:
             d = board.facts.details
             free = int(board.client.request("store_status").args["free_bytes"])
-            sys.stdout.write(
-                f"{device.name}: ok  {d.get('model') or board.facts.platform}, {d['cpus']} cores, "
-                f"{format_bytes(d['ram_bytes'])} RAM, {format_bytes(free)} free, "
-                f"kernel {d['kernel']}, Python {d['python']}\n"
-            )
         finally:
             board.close()
-    return worst
+    return (
+        f"{device.name}: ok  {d.get('model') or board.facts.platform}, {len(d['cpus'])} cores, "
+        f"{format_bytes(d['ram_bytes'])} RAM, {format_bytes(free)} free, "
+        f"kernel {d['kernel']}, Python {d['python']}"
+    )
+
+
+def open_profile(device: Device) -> str:
+    """Return the profile to open a device in: that of its machine which is up, else the functional one."""
+    machine = running_machine(device)
+    return str(machine.profile) if machine else boards.profile_for(device, boards.FUNCTIONAL)
+
+
+def running_machine(device: Device) -> Any:
+    """Return what is known of the device's supervised machine; None where none runs."""
+    from harness import emulation
+
+    if device.qemu is None:
+        return None
+    found = (m for m in emulation.list_machines() if m.name == device.name and m.state == "running")
+    return next(found, None)
 
 
 def up(args: argparse.Namespace) -> int:
-    """Start a supervised emulated machine, or say that it runs already."""
+    """Start a supervised emulated machine, or prolong the one that runs already."""
     from harness import emulation
 
-    device = _one(args)
+    device = select_one(args, args.name)
     board = _emulated(device)
-    if _is_up(device.name):
-        machine = emulation.find_machine(device.name)
+    machine = running_machine(device)
+    if machine and machine.profile != args.profile:
+        raise ConfigError(
+            f"it is up in the {machine.profile} profile, and has one at a time.",
+            where=device.name,
+            next_step=f"Stop it first: harness devices down {device.name}.",
+        )
+    if machine:
+        emulation.extend_lease(device.name, args.hours * 3600)
     else:
         progress = Progress(sys.stderr)
         with progress.step(f"{device.name}: starting"):
@@ -132,7 +192,8 @@ def up(args: argparse.Namespace) -> int:
                 progress=progress.share,
             )
     sys.stdout.write(
-        f"{device.name}: up on port {machine.ssh_port}; enter it: harness devices ssh {device.name}\n"
+        f"{device.name}: up on port {machine.ssh_port} for {args.hours:g} h; "
+        f"enter it: harness devices ssh {device.name}\n"
     )
     return 0
 
@@ -140,7 +201,7 @@ def up(args: argparse.Namespace) -> int:
 def down(args: argparse.Namespace) -> int:
     from harness import emulation
 
-    device = _one(args)
+    device = select_one(args, args.name)
     _emulated(device)
     emulation.stop_machine(device.name)
     sys.stdout.write(f"{device.name}: down\n")
@@ -153,15 +214,16 @@ def ssh(args: argparse.Namespace) -> int:
     from harness.connect.openssh import ssh_argv
     from harness.connect.qemu import compute_address
 
-    device = _one(args)
+    device = select_one(args, args.name)
     if device.kind == "local":
-        raise Unsupported("this is the host itself.", where=device.name)
+        raise Unsupported("this is the host itself; there is nothing to connect to.", where=device.name)
     address = device.ssh
     if device.qemu:
         address = compute_address(emulation.find_machine(device.name))
     if address is None:
-        raise Unsupported("it has no SSH address.", where=device.name)
-    argv = ssh_argv(address, args.argv)
+        raise Unsupported(f"its kind is {device.kind}, which has no SSH address.", where=device.name)
+    command = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    argv = ssh_argv(address, command)
     os.execvp(argv[0], argv)
 
 

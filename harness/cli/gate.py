@@ -10,16 +10,24 @@ from typing import Any
 
 from harness import gate as gates
 from harness import plan as plans
+from harness.cli.options import add_command
 from harness.errors import ConfigError
 from harness.model import Plan, Release, Result, Run
 from harness.store import StoredSession, read_session
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("gate", help="release verdict over sessions", description=__doc__)
-    parser.add_argument("sessions", nargs="+", metavar="SESSION", help="folder of a session")
+    parser = add_command(
+        commands,
+        "gate",
+        "release verdict over stored sessions",
+        "Print the release verdict over stored sessions, of one or several devices. A PASS needs everything\n"
+        "that the plan requires, every budget met, nothing skipped; the worst attempt counts.\n\n"
+        "Exit codes: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID or incomplete, 75 INFRA_ERROR, 2 wrong use.",
+    )
+    parser.add_argument("sessions", nargs="+", metavar="SESSION", help="a session's folder (reports/latest)")
     parser.add_argument("--plan", metavar="FILE", help="judge by this plan (default: the sessions' own)")
-    parser.add_argument("--format", choices=sorted(FORMATS), default="text")
+    parser.add_argument("--format", choices=sorted(FORMATS), default="text", help="(default: text)")
     parser.set_defaults(function=run)
 
 

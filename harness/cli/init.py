@@ -8,14 +8,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from harness.cli.options import add_command
 from harness.errors import ConfigError
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "init", help="write devices.toml and suites/ into a folder", description=__doc__, add_help=True
+    parser = add_command(
+        commands,
+        "init",
+        "write devices.toml and suites/ into a folder",
+        "Write devices.toml (this host and an emulated Pi), suites/ with a conftest and an empty plan.\n"
+        "Files that exist are never touched: then nothing at all is written.",
     )
-    parser.add_argument("folder", nargs="?", default=".", help="where (default: here)")
+    parser.add_argument("folder", nargs="?", default=".", help="your repository (default: here)")
     parser.set_defaults(function=run)
 
 

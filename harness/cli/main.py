@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
 from harness.cli import cache, deploy, devices, gate, init, report
 from harness.errors import ConfigError, HarnessError, HostSetupError
@@ -17,9 +18,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     parser = argparse.ArgumentParser(
         prog="harness",
-        description="Hardware-in-the-loop benchmarks: devices, sessions and the gate. "
-        "Measuring itself is `pytest suites/ --device NAME`.",
+        description="Hardware-in-the-loop benchmarks of models: devices, what is deployed on them, stored\n"
+        "sessions and their release verdict. Measuring itself is `pytest suites/ --device NAME`.",
+        epilog="docs/errors.md lists every error and exit code.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"harness {metadata.version('hil-harness')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in (init, devices, deploy, gate, report, cache):
         module.add_parser(commands)

@@ -7,10 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.cli.options import add_command
+
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("report", help="render stored sessions again", description=__doc__)
-    parser.add_argument("sessions", nargs="+", metavar="SESSION", help="folder of a session")
+    parser = add_command(
+        commands,
+        "report",
+        "render stored sessions again",
+        "Render report.html, summary.json, summary.md and junit.xml of stored sessions again, and print\n"
+        "each report's path. Needs no device; a session that was interrupted or killed can be rendered too.",
+    )
+    parser.add_argument("sessions", nargs="+", metavar="SESSION", help="a session's folder (reports/latest)")
     parser.set_defaults(function=run)
 
 

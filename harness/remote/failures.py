@@ -72,11 +72,21 @@ def _death(message: str, details: Mapping[str, Any], where: str) -> HarnessError
             where=where,
             next_step="Check the model with another build of the runtime.",
         )
+    if details.get("oom"):
+        return RuntimeUnavailable(
+            _sentence(f"out of memory while the runtime was being imported: {message}"),
+            where=where,
+            next_step="Free memory there, or use a device with more of it.",
+        )
     if op == "start" or number == signal.SIGILL:
         return RuntimeUnavailable(
             _sentence(message), where=where, next_step=_NEXT_STEPS["runtime_unavailable"]
         )
-    return AgentError(_sentence(message), where=where, next_step="Look at the device's kernel log.")
+    return AgentError(
+        _sentence(message),
+        where=where,
+        next_step="Something ended it there: look at the device's kernel log.",
+    )
 
 
 def _last_words(details: Mapping[str, Any]) -> str:

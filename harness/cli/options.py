@@ -1,0 +1,64 @@
+"""What several subcommands take: descriptions, --devices, numbers with a lower bound."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import registry as registries
+from harness.model import Device
+
+DEVICE_HELP = "unit, device type or tag:NAME; the first unit that fits"
+
+
+def add_command(actions: Any, name: str, help: str, description: str) -> argparse.ArgumentParser:
+    """Add a subcommand: `help` for its parent's list, `description` on its own page, as it is laid out."""
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name, help=help, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    return parser
+
+
+def add_devices_option(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Add --devices; `again` after an action, where it must not undo what stood before it."""
+    parser.add_argument(
+        "--devices",
+        metavar="FILE",
+        default=argparse.SUPPRESS if again else None,
+        help="the devices.toml (default: searched from here upwards)",
+    )
+
+
+def load_registry(args: argparse.Namespace) -> registries.Registry:
+    """Return the registry that --devices names, or the one found from here."""
+    return registries.load_registry(registries.find_devices_file(args.devices, Path.cwd()))
+
+
+def select_one(args: argparse.Namespace, name: str) -> Device:
+    """Return the first device that `name` means. Raises UnknownDevice."""
+    return registries.select(load_registry(args), name)[0]
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """Return a type for argparse: a whole number of at least `low`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def positive_number(text: str) -> float:
+    """Return a number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
