@@ -1,4 +1,4 @@
-"""The pytest side: options, parametrisation, fixtures, exit code. Thin: session.py measures, gate.py judges.
+"""The pytest side: options, parametrisation, exit code. Thin: session.py measures, gate.py judges.
 
 Loaded by a conftest.py (`pytest_plugins = ["harness.plugin"]`), never by entry point: its options would
 clash with any other project that has a `--device`. Imports stay light: collection touches no device and
@@ -9,121 +9,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness import gate as gates
-from harness import leases, model_files, selection
-from harness import plan as plans
 from harness import registry as registries
+from harness import selection
+from harness.desk import DESK, RUN, Desk
 from harness.errors import ConfigError, HarnessError
-from harness.model import Device, Outcome, Plan, PlanModel, Run, Verdict
-from harness.progress import Progress
+from harness.fixtures import DEVICE_CLOCK, FAILING
 from harness.selection import Target
-from harness.signals import Termination
 
 if TYPE_CHECKING:
-    from harness.session import Session
+    pass
+
+pytest_plugins = ["harness.fixtures"]
 
 SUITES = ("deploy", "accuracy", "memory", "latency")  # run in this order: latency last, in its own profile
-FAILING = (Verdict.FAIL, Verdict.INFRA_ERROR, Verdict.INVALID, Verdict.INCONCLUSIVE)
-
-
-class Desk:
-    """What one pytest call was asked for, and its session."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.problem: ConfigError | None = None
-        self.devices: tuple[Device, ...] = ()
-        self.local: Device | None = None
-        self.plan = Plan(None)
-        self.models: tuple[PlanModel, ...] = ()
-        self.session: Session | None = None
-        self.usage_error = False
-        self.foreign_failure = False
-        self.verdict: Verdict | None = None
-        self.exit_code = 0
-        self.terminal = _terminal()
-        self.folder: Path | None = None
-        self.termination = Termination()
-
-    def read(self) -> None:
-        """Read devices.toml and the plan, and settle what is measured on what. Raises ConfigError."""
-        option = self.config.option
-        registry = registries.load_registry(
-            registries.find_devices_file(option.hil_devices_file, Path(self.config.invocation_params.dir))
-        )
-        self.local = registry.devices.get("local")
-        chosen: dict[str, Device] = {}
-        for name in option.hil_device or ():
-            device = _first_free(registries.select(registry, name))
-            chosen.setdefault(device.name, device)
-        self.devices = tuple(chosen.values())
-        path = self._plan_path(option.hil_plan)
-        self.plan = plans.load_plan(path) if path else Plan(None)
-        runtimes = [model_files.parse_runtime(text) for text in option.hil_runtime or ()]
-        shapes = dict(model_files.parse_shape(text) for text in option.hil_shape or ())
-        self.models = selection.select_models(self.plan, option.hil_model or (), runtimes, shapes)
-
-    def _plan_path(self, given: str | None) -> Path | None:
-        if given:
-            return Path(given)
-        folders = [Path(str(arg).split("::")[0]) for arg in self.config.args]
-        folders = [f if f.is_dir() else f.parent for f in folders]
-        for folder in (*folders, self.config.rootpath / "suites"):
-            if (folder / "release.toml").is_file():
-                return folder / "release.toml"
-        return None
-
-    def targets(self) -> list[Target]:
-        return [Target(device, model) for device in self.devices for model in self.models]
-
-    def start(self, targets: list[Target]) -> Session:
-        from harness.session import Session, SessionOptions
-
-        option = self.config.option
-        writer = self.config.get_terminal_writer()
-        self.session = Session(
-            SessionOptions(
-                reports_dir=self.config.rootpath / "reports",
-                report_dir=Path(option.hil_report_dir) if option.hil_report_dir else None,
-                threads=option.hil_threads,
-                command=("pytest", *self.config.invocation_params.args),
-            ),
-            self.plan,
-            targets,
-            self.local,
-            Progress(self.terminal, column=lambda: writer.width_of_current_line),
-        )
-        return self.session
-
-    def results(self) -> list[Any]:
-        runs = gates.standing_runs(self.session.runs if self.session else ())
-        return [r for run in runs for r in gates.results_of(run, self.plan.budgets)]
-
-
-def _terminal() -> TextIO | None:
-    """Return a stream of its own to the terminal, if there is one: pytest redirects stdout during a test."""
-    try:
-        return os.fdopen(os.dup(sys.stdout.fileno()), "w") if sys.stdout.isatty() else None
-    except (OSError, ValueError):  # stdout is no file here
-        return None
-
-
-def _first_free(candidates: tuple[Device, ...]) -> Device:
-    """Return the first unit that nobody holds; where all are held, the first, and its lease says by whom."""
-    if len(candidates) == 1:
-        return candidates[0]
-    held = leases.holders()
-    return next((d for d in candidates if d.name not in held), candidates[0])
-
-
-DESK = pytest.StashKey[Desk]()
-RUN = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -237,117 +142,6 @@ def _target_of(item: pytest.Item) -> Target | None:
     callspec = getattr(item, "callspec", None)
     found = callspec.params.get("target") if callspec else None
     return found if isinstance(found, Target) else None  # pytest marks "no models" by an object of its own
-
-
-# -- fixtures
-
-
-@pytest.fixture
-def measure(request: pytest.FixtureRequest, target: Target) -> Callable[[str], Run]:
-    """A function that measures one kind (deploy, accuracy, memory, single_stream, offline) on the target.
-
-    Used in fixture set-up, so that a lab failure is pytest's error and a lacking capability its skip.
-    """
-    desk = request.config.stash[DESK]
-    if desk.session is None:
-        raise RuntimeError("no session: pytest_collection_finish has not run")
-    session = desk.session
-
-    def take(kind: str) -> Run:
-        try:
-            run = session.run(kind, target, request.node.nodeid)
-        except HarnessError as error:  # not of the run, which would keep it: the session can't be stored
-            pytest.exit(f"harness: {error}", returncode=error.exit_code)
-        request.node.stash[RUN] = True
-        if run.outcome is Outcome.SKIPPED:
-            pytest.skip(run.reason or "not possible here")
-        if run.outcome is Outcome.USAGE_ERROR:
-            desk.usage_error = True
-            pytest.fail(run.error.message if run.error else "usage error", pytrace=False)
-        if run.outcome is Outcome.INFRA_ERROR:
-            pytest.fail(f"INFRA_ERROR: {run.error.message if run.error else 'unknown'}", pytrace=False)
-        return run
-
-    return take
-
-
-@pytest.fixture
-def deploy_run(measure: Callable[[str], Run]) -> Run:
-    """The model deployed, loaded and run once on the device."""
-    return measure("deploy")
-
-
-@pytest.fixture
-def accuracy_run(measure: Callable[[str], Run]) -> Run:
-    """Its outputs over all inputs against the host's, and the plan's task metric where there are labels."""
-    return measure("accuracy")
-
-
-@pytest.fixture
-def memory_run(measure: Callable[[str], Run]) -> Run:
-    """Peak RSS and PSS of fresh processes."""
-    return measure("memory")
-
-
-@pytest.fixture
-def latency_run(measure: Callable[[str], Run]) -> Run:
-    """Load time, first inference and single_stream latency of fresh processes."""
-    return measure("single_stream")
-
-
-@pytest.fixture
-def offline_run(measure: Callable[[str], Run]) -> Run:
-    """Throughput and latency over batch sizes."""
-    return measure("offline")
-
-
-@pytest.fixture
-def gate(request: pytest.FixtureRequest) -> Callable[[Run], None]:
-    """A function that judges a run by the plan's budgets and fails the test with its verdict's word."""
-    desk = request.config.stash[DESK]
-
-    def judge(run: Run) -> None:
-        results = [r for r in gates.results_of(run, desk.plan.budgets) if r.verdict in FAILING]
-        if results:
-            lines = [f"{r.verdict}: {'; '.join(r.reasons)}" for r in results]
-            pytest.fail("\n".join(lines), pytrace=False)
-
-    return judge
-
-
-class DeviceClock:
-    """A clock that only moves by what the device measured: pytest-benchmark reads it as its timer."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def read(self) -> float:
-        return self.now_s
-
-
-DEVICE_CLOCK = DeviceClock()
-
-
-@pytest.fixture
-def replay(benchmark: Any) -> Callable[[Run], None]:
-    """A function that hands a run's latency samples to pytest-benchmark, in device time."""
-
-    def play(run: Run) -> None:
-        series = next((s for s in run.series if s.name == "latency_ns"), None)
-        if series is None or benchmark is None:
-            return
-        remaining = iter([float(v) / 1e9 for v in series.values])
-
-        def one_call() -> None:
-            DEVICE_CLOCK.now_s += next(remaining)
-
-        benchmark.extra_info.update(
-            model=run.model, device=run.device.name, runtime=f"{run.runtime}=={run.runtime_version}",
-            fidelity=run.measurements[0].fidelity.value,
-        )  # fmt: skip
-        benchmark.pedantic(one_call, rounds=len(series.values), iterations=1)
-
-    return play
 
 
 class _NoBenchmark:

@@ -25,7 +25,7 @@ TABLE: dict[int, tuple[str, ...]] = {
     5: ("deploy", "board", "selection", "report/"),
     6: ("measure/",),
     7: ("session",),
-    8: ("plugin", "cli/"),
+    8: ("desk", "fixtures", "plugin", "cli/"),
 }
 LEVELS = {name.rstrip("/"): level for level, names in TABLE.items() for name in names}
 

@@ -103,7 +103,6 @@ def test_a_missing_inputs_file(repository):
 
 
 def test_parallel_workers_are_refused(repository):
-    pytest.importorskip("xdist", reason="pytest-xdist is not among the project's own dependencies")
     refused(repository.local("tiny.onnx", "-n", "2"), "one thing at a time")
 
 

@@ -1,0 +1,117 @@
+"""What one pytest call was asked for: devices, models, plan, and the session they are measured in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import pytest
+
+from harness import gate as gates
+from harness import leases, model_files, selection
+from harness import plan as plans
+from harness import registry as registries
+from harness.errors import ConfigError
+from harness.model import Device, Plan, PlanModel, Verdict
+from harness.progress import Progress
+from harness.selection import Target
+from harness.signals import Termination
+
+if TYPE_CHECKING:
+    from harness.session import Session
+
+
+class Desk:
+    """What one pytest call was asked for, and its session."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.problem: ConfigError | None = None
+        self.devices: tuple[Device, ...] = ()
+        self.local: Device | None = None
+        self.plan = Plan(None)
+        self.models: tuple[PlanModel, ...] = ()
+        self.session: Session | None = None
+        self.usage_error = False
+        self.foreign_failure = False
+        self.verdict: Verdict | None = None
+        self.exit_code = 0
+        self.terminal = _terminal()
+        self.folder: Path | None = None
+        self.termination = Termination()
+
+    def read(self) -> None:
+        """Read devices.toml and the plan, and settle what is measured on what. Raises ConfigError."""
+        option = self.config.option
+        registry = registries.load_registry(
+            registries.find_devices_file(option.hil_devices_file, Path(self.config.invocation_params.dir))
+        )
+        self.local = registry.devices.get("local")
+        chosen: dict[str, Device] = {}
+        for name in option.hil_device or ():
+            device = _first_free(registries.select(registry, name))
+            chosen.setdefault(device.name, device)
+        self.devices = tuple(chosen.values())
+        path = self._plan_path(option.hil_plan)
+        self.plan = plans.load_plan(path) if path else Plan(None)
+        runtimes = [model_files.parse_runtime(text) for text in option.hil_runtime or ()]
+        shapes = dict(model_files.parse_shape(text) for text in option.hil_shape or ())
+        self.models = selection.select_models(self.plan, option.hil_model or (), runtimes, shapes)
+
+    def _plan_path(self, given: str | None) -> Path | None:
+        if given:
+            return Path(given)
+        folders = [Path(str(arg).split("::")[0]) for arg in self.config.args]
+        folders = [f if f.is_dir() else f.parent for f in folders]
+        for folder in (*folders, self.config.rootpath / "suites"):
+            if (folder / "release.toml").is_file():
+                return folder / "release.toml"
+        return None
+
+    def targets(self) -> list[Target]:
+        return [Target(device, model) for device in self.devices for model in self.models]
+
+    def start(self, targets: list[Target]) -> Session:
+        from harness.session import Session, SessionOptions
+
+        option = self.config.option
+        writer = self.config.get_terminal_writer()
+        self.session = Session(
+            SessionOptions(
+                reports_dir=self.config.rootpath / "reports",
+                report_dir=Path(option.hil_report_dir) if option.hil_report_dir else None,
+                threads=option.hil_threads,
+                command=("pytest", *self.config.invocation_params.args),
+            ),
+            self.plan,
+            targets,
+            self.local,
+            Progress(self.terminal, column=lambda: writer.width_of_current_line),
+        )
+        return self.session
+
+    def results(self) -> list[Any]:
+        runs = gates.standing_runs(self.session.runs if self.session else ())
+        return [r for run in runs for r in gates.results_of(run, self.plan.budgets)]
+
+
+def _terminal() -> TextIO | None:
+    """Return a stream of its own to the terminal, if there is one: pytest redirects stdout during a test."""
+    try:
+        return os.fdopen(os.dup(sys.stdout.fileno()), "w") if sys.stdout.isatty() else None
+    except (OSError, ValueError):  # stdout is no file here
+        return None
+
+
+def _first_free(candidates: tuple[Device, ...]) -> Device:
+    """Return the first unit that nobody holds; where all are held, the first, and its lease says by whom."""
+    if len(candidates) == 1:
+        return candidates[0]
+    held = leases.holders()
+    return next((d for d in candidates if d.name not in held), candidates[0])
+
+
+DESK = pytest.StashKey[Desk]()
+RUN = pytest.StashKey[bool]()

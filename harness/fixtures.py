@@ -1,0 +1,128 @@
+"""Fixtures of the suites; a user's own suites use the same.
+
+A run is measured in a fixture's set-up, so that a lab failure is pytest's error and a lacking capability its
+skip; the test itself only judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness import gate as gates
+from harness.desk import DESK, RUN
+from harness.errors import HarnessError
+from harness.model import Outcome, Run, Verdict
+from harness.selection import Target
+
+FAILING = (Verdict.FAIL, Verdict.INFRA_ERROR, Verdict.INVALID, Verdict.INCONCLUSIVE)
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, target: Target) -> Callable[[str], Run]:
+    """A function that measures one kind (deploy, accuracy, memory, single_stream, offline) on the target.
+
+    Used in fixture set-up, so that a lab failure is pytest's error and a lacking capability its skip.
+    """
+    desk = request.config.stash[DESK]
+    if desk.session is None:
+        raise RuntimeError("no session: pytest_collection_finish has not run")
+    session = desk.session
+
+    def take(kind: str) -> Run:
+        try:
+            run = session.run(kind, target, request.node.nodeid)
+        except HarnessError as error:  # not of the run, which would keep it: the session can't be stored
+            pytest.exit(f"harness: {error}", returncode=error.exit_code)
+        request.node.stash[RUN] = True
+        if run.outcome is Outcome.SKIPPED:
+            pytest.skip(run.reason or "not possible here")
+        if run.outcome is Outcome.USAGE_ERROR:
+            desk.usage_error = True
+            pytest.fail(run.error.message if run.error else "usage error", pytrace=False)
+        if run.outcome is Outcome.INFRA_ERROR:
+            pytest.fail(f"INFRA_ERROR: {run.error.message if run.error else 'unknown'}", pytrace=False)
+        return run
+
+    return take
+
+
+@pytest.fixture
+def deploy_run(measure: Callable[[str], Run]) -> Run:
+    """The model deployed, loaded and run once on the device."""
+    return measure("deploy")
+
+
+@pytest.fixture
+def accuracy_run(measure: Callable[[str], Run]) -> Run:
+    """Its outputs over all inputs against the host's, and the plan's task metric where there are labels."""
+    return measure("accuracy")
+
+
+@pytest.fixture
+def memory_run(measure: Callable[[str], Run]) -> Run:
+    """Peak RSS and PSS of fresh processes."""
+    return measure("memory")
+
+
+@pytest.fixture
+def latency_run(measure: Callable[[str], Run]) -> Run:
+    """Load time, first inference and single_stream latency of fresh processes."""
+    return measure("single_stream")
+
+
+@pytest.fixture
+def offline_run(measure: Callable[[str], Run]) -> Run:
+    """Throughput and latency over batch sizes."""
+    return measure("offline")
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> Callable[[Run], None]:
+    """A function that judges a run by the plan's budgets and fails the test with its verdict's word."""
+    desk = request.config.stash[DESK]
+
+    def judge(run: Run) -> None:
+        results = [r for r in gates.results_of(run, desk.plan.budgets) if r.verdict in FAILING]
+        if results:
+            lines = [f"{r.verdict}: {'; '.join(r.reasons)}" for r in results]
+            pytest.fail("\n".join(lines), pytrace=False)
+
+    return judge
+
+
+class DeviceClock:
+    """A clock that only moves by what the device measured: pytest-benchmark reads it as its timer."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def read(self) -> float:
+        return self.now_s
+
+
+DEVICE_CLOCK = DeviceClock()
+
+
+@pytest.fixture
+def replay(benchmark: Any) -> Callable[[Run], None]:
+    """A function that hands a run's latency samples to pytest-benchmark, in device time."""
+
+    def play(run: Run) -> None:
+        series = next((s for s in run.series if s.name == "latency_ns"), None)
+        if series is None or benchmark is None:
+            return
+        remaining = iter([float(v) / 1e9 for v in series.values])
+
+        def one_call() -> None:
+            DEVICE_CLOCK.now_s += next(remaining)
+
+        benchmark.extra_info.update(
+            model=run.model, device=run.device.name, runtime=f"{run.runtime}=={run.runtime_version}",
+            fidelity=run.measurements[0].fidelity.value,
+        )  # fmt: skip
+        benchmark.pedantic(one_call, rounds=len(series.values), iterations=1)
+
+    return play
