@@ -7,19 +7,25 @@ import sys
 from typing import Any
 
 from harness import cache, emulation
+from harness.cli.options import add_command, positive_number
 from harness.units import format_bytes
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "cache", help="list or prune cached images and runtimes", description=__doc__
+    parser = add_command(
+        commands,
+        "cache",
+        "list or prune cached images and runtimes",
+        "List what is kept on this host, least recently used first: images of emulated boards, their saved\n"
+        "states, downloads, runtime environments. What is in use is never removed.",
     )
     parser.add_argument(
         "--prune", action="store_true", help="remove the least recently used until the rest fits the cap"
     )
     parser.add_argument(
         "--cap-gib",
-        type=float,
+        type=positive_number,
+        metavar="GIB",
         default=cache.DEFAULT_CAP_BYTES / (1 << 30),
         help="the cap, for images and for runtimes each (default: %(default)g)",
     )

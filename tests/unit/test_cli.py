@@ -1,0 +1,258 @@
+"""The `harness` command in one process: exit codes, messages, what it prints and writes."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from support import records
+
+from harness.cli import deploy as deploy_command
+from harness.cli.main import main
+from harness.errors import ConnectionLost, HostSetupError
+from harness.store import Store
+
+DEVICES = """
+schema_version = 1
+[types.host]
+[types.rpi4]
+[devices.desk]
+type = "host"
+kind = "local"
+home = "{home}"
+[devices.gone]
+type = "rpi4"
+kind = "ssh"
+tags = ["bench-a"]
+[devices.gone.ssh]
+host = "127.0.0.1"
+port = 1
+user = "pi"
+host_key = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+[devices.pi-emulated]
+type = "rpi4"
+kind = "qemu"
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder with a devices.toml, and nothing of this user's."""
+    monkeypatch.setenv("HIL_HARNESS_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "devices.toml").write_text(DEVICES.format(home=tmp_path / "home"))
+    return tmp_path
+
+
+def call(capsys, *argv: str) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr."""
+    capsys.readouterr()
+    try:
+        code = main(argv)
+    except SystemExit as ended:  # argparse's own way out
+        code = int(ended.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+# --- devices
+
+
+def test_the_list_says_how_each_is_reached(capsys):
+    code, out, _ = call(capsys, "devices")
+    assert code == 0
+    rows = {line.split()[0]: line.split()[1:4] for line in out.splitlines()}
+    assert rows["desk"][:2] == ["host", "local"]
+    assert rows["gone"] == ["rpi4", "ssh", "pi@127.0.0.1:1"]
+    assert rows["pi-emulated"] == ["rpi4", "qemu", "emulated"]
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_devices_file_before_or_after_the_action(capsys, place, where):
+    other = place / "other.toml"
+    other.write_text('[types.t]\n[devices.only]\ntype = "t"\nkind = "local"\n')
+    option = ["--devices", str(other)]
+    argv = ["devices", *option, "list"] if where == "before" else ["devices", "list", *option]
+    _, out, _ = call(capsys, *argv)
+    assert "only" in out
+    assert "gone" not in out
+
+
+def test_check_says_what_is_there(capsys):
+    code, out, _ = call(capsys, "devices", "check", "desk")
+    assert code == 0
+    assert out.startswith("desk: ok  ")
+    assert " cores, " in out
+    assert "[" not in out
+
+
+def test_check_tells_what_does_not_answer_and_exits_so(capsys):
+    code, out, _ = call(capsys, "devices", "check", "tag:bench-a")
+    assert code == 75
+    assert out.startswith("gone: NOT OK  ")
+    assert out.count("gone") == 1, out
+
+
+def test_a_device_that_is_held_is_left_alone_and_listed(capsys):
+    from harness import leases, registry
+
+    device = registry.load_registry(Path("devices.toml")).devices["desk"]
+    with leases.lease(device, purpose="session X"):
+        code, out, _ = call(capsys, "devices", "check", "desk")
+        assert code == 75
+        assert "session X" in out
+        assert "session X" in call(capsys, "devices")[1]
+        code, _, err = call(capsys, "deploy", "list", "desk")
+        assert code == 75
+        assert "session X" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (("devices", "check", "rpi5"), 2, "Did you mean `rpi4`?"),
+        (("devices", "up", "desk"), 2, "only emulated devices go up and down"),
+        (("devices", "up", "pi-emulated", "--hours", "0"), 2, "expected a number above 0"),
+        (("devices", "down", "pi-emulated"), 2, "no supervised machine `pi-emulated` is up"),
+        (("devices", "ssh", "desk"), 75, "this is the host itself"),
+        (("devices", "ssh", "pi-emulated"), 2, "harness devices up pi-emulated"),
+        (("deploy", "push", "pi-emulated", "devices.toml"), 2, "first: harness devices up pi-emulated"),
+        (("deploy", "push", "desk", "none.onnx"), 2, "no such model file"),
+        (("deploy", "rollback", "desk", "door"), 2, "no model `door` is deployed there"),
+        (("deploy", "gc", "desk", "--keep-versions", "0"), 2, "expected a whole number from 1"),
+        (("deploy", "list", "gone"), 75, "gone: "),
+        (("gate", "nowhere"), 11, "no session.json here"),
+        (("gate", ".", "--format", "pdf"), 2, "invalid choice: 'pdf'"),
+        (("report", "nowhere"), 11, "no session.json here"),
+        (("devices", "--devices", "none.toml", "list"), 2, "Check --devices."),
+        ((), 2, "COMMAND"),
+        (("gates",), 2, "invalid choice"),
+    ],
+)  # fmt: skip
+def test_wrong_use_and_a_failing_lab(capsys, argv, code, said):
+    found, out, err = call(capsys, *argv)
+    assert (found, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(HostSetupError("no qemu."), 75), (ConnectionLost("gone."), 75), (KeyboardInterrupt(), 130)],
+)
+def test_errors_become_a_line_and_an_exit_code(capsys, monkeypatch, error, code):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(deploy_command, "_open", fail)
+    found, _, err = call(capsys, "deploy", "list", "desk")
+    assert found == code
+    assert err.startswith("harness: ")
+    assert err.count("\n") == 1
+
+
+# --- deploy
+
+
+def test_push_list_rollback_and_gc(capsys, place):
+    for content in ("one", "two", "three"):
+        (place / "door.onnx").write_text(content)
+        code, out, _ = call(capsys, "deploy", "push", "desk", "door.onnx", "--name", "door")
+        assert code == 0
+    assert out.startswith("door: ")
+    assert "5 B sent, before it " in out
+    _, out, _ = call(capsys, "deploy", "push", "desk", "door.onnx", "--name", "door")
+    assert "its bytes were there already" in out
+
+    _, out, _ = call(capsys, "deploy", "list", "desk", "door")
+    lines = out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("  active")
+    assert not lines[1].endswith("active")
+    two = lines[1].split()[0]
+    assert call(capsys, "deploy", "rollback", "desk", "door")[1] == f"door: {two[:12]} is active again\n"
+    assert call(capsys, "deploy", "list", "desk")[1] == f"{two}  door\n"
+    assert call(capsys, "deploy", "gc", "desk", "--keep-versions", "1")[1].startswith(
+        "removed 1 version, freed 3 B"
+    )
+
+
+def test_an_empty_device_says_so(capsys):
+    assert call(capsys, "deploy", "list", "desk")[1] == "no model is deployed on desk\n"
+
+
+# --- gate and report
+
+
+@pytest.fixture
+def session(place) -> Path:
+    """A stored session of one model that passes all its budgets."""
+    writer = Store(place / "reports").open_session(records.session(finished_at=None))
+    for run in records.model_runs("digits_fp32_onnx"):
+        writer.add_run(run)
+    writer.finish(records.session())
+    return writer.folder
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown", "junit"])
+def test_each_format_says_the_verdict(capsys, session, form):
+    code, out, _ = call(capsys, "gate", str(session), "--format", form)
+    verdict = json.loads(call(capsys, "gate", str(session), "--format", "json")[1])["verdict"]
+    assert {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 10, "INVALID": 11, "INFRA_ERROR": 75}[verdict] == code
+    assert verdict in out
+    if form == "junit":
+        ET.fromstring(out)
+
+
+def test_a_damaged_series_is_invalid_and_names_its_file(capsys, session):
+    damaged = next(session.glob("runs/*single_stream*/series.parquet"), None) or next(
+        session.glob("runs/*/series.parquet")
+    )
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    code, out, _ = call(capsys, "gate", str(session))
+    assert code == 11
+    assert out.startswith("release INVALID\n")
+    assert str(damaged) in out
+    assert "measure again" in out
+    code, out, _ = call(capsys, "report", str(session))
+    assert code == 0  # what can be read is shown
+    assert str(damaged.name) in (session / "report.html").read_text()
+
+
+def test_a_damaged_session_file_is_told(capsys, session):
+    (session / "session.json").write_text("{")
+    code, _, err = call(capsys, "gate", str(session))
+    assert code == 11
+    assert "session.json" in err
+
+
+def test_another_plan_judges(capsys, session, place):
+    plan = place / "strict.toml"
+    plan.write_text(
+        'schema_version = 1\n[release]\ndevice_types = ["rpi4"]\nrequired_suites = ["deploy"]\n'
+        '[models.digits_fp32_onnx]\npath = "m.onnx"\n[budgets.rpi4.digits_fp32_onnx]\n'
+        'peak_rss_bytes = "1 B"\n'
+    )
+    code, out, _ = call(capsys, "gate", str(session), "--plan", str(plan))
+    assert code == 1, out
+    assert "peak_rss_bytes" in out
+
+
+# --- init
+
+
+def test_init_writes_and_never_overwrites(capsys, place):
+    code, out, _ = call(capsys, "init", "theirs")
+    assert code == 0
+    written = {line.removeprefix("wrote ") for line in out.splitlines() if line.startswith("wrote ")}
+    assert {"theirs/devices.toml", "theirs/suites/conftest.py", "theirs/suites/release.toml"} <= written
+    (place / "theirs" / "devices.toml").write_text("mine")
+    (place / "theirs" / "suites" / "release.toml").unlink()
+    code, _, err = call(capsys, "init", "theirs")
+    assert code == 2
+    assert "nothing was written" in err
+    assert (place / "theirs" / "devices.toml").read_text() == "mine"
+    assert not (place / "theirs" / "suites" / "release.toml").exists()
