@@ -20,7 +20,7 @@ from harness.connect.qemu import QemuConnection
 from harness.errors import RuntimeUnavailable
 from harness.model import Device, DeviceFacts, Fidelity, RuntimeSpec
 from harness.progress import Progress
-from harness.remote import AgentClient
+from harness.remote import AgentClient, build_archive
 from harness.runtimes import Environment, Platform, RuntimeDescriptor
 
 NATIVE = "native"
@@ -104,7 +104,9 @@ def _open_emulated(
 ) -> Board:
     with progress.step("runtimes"):
         envs = [runtimes.environment(s, d, EMULATED_PLATFORM, progress.say) for s, d in requests]
-    key = "envs-" + hashlib.sha256("\n".join(sorted(e.sha256 for e in envs)).encode()).hexdigest()[:16]
+    # the agent too: one that has to be pushed and unpacked anew costs each start two seconds
+    held = [build_archive()[1], *sorted(e.sha256 for e in envs)]
+    key = "envs-" + hashlib.sha256("\n".join(held).encode()).hexdigest()[:16]
     with progress.step(f"{device.name}: starting ({profile})"):
         connection = QemuConnection.open(device, profile=profile, snapshot=key, progress=progress.share)
     with contextlib.ExitStack() as undo:
