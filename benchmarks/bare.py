@@ -2,9 +2,9 @@
 
     python3 bare.py SITE MODEL INPUTS THREADS CPU
 
-Imports the runtime from SITE, loads MODEL and feeds the first samples of INPUTS (.npz) in turn. Then, for each line
-on stdin with a count, times that many calls and answers with one JSON list of nanoseconds. CPU -1: not pinned. Uses
-nothing of the harness; runs on the device too.
+Imports the runtime from SITE, loads MODEL and feeds the first samples of INPUTS (.npz) in turn. Then, for
+each line on stdin with a count, times that many calls and answers with one JSON list of nanoseconds. CPU
+-1: not pinned. Uses nothing of the harness; runs on the device too.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Cold build, cold boot and restore of the emulated Pi.
 
-The build starts from an empty cache of its own, package lists and downloads included; its limit is what anyone who
-unpacks the same packages has to pay: `dpkg-deb --extract` of each, one after the other. Boots and restores take
-turns; each ends when a command has run over SSH.
+The build starts from an empty cache of its own, package lists and downloads included; its limit is what
+anyone who unpacks the same packages has to pay: `dpkg-deb --extract` of each, one after the other. Boots
+and restores take turns; each ends when a command has run over SSH.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """p90 of single_stream against MLPerf LoadGen's SingleStream p90, over the same runtime, taking turns.
 
-As steady.py does it, with LoadGen as the peer. LoadGen's clock starts before its callback enters Python and stops
-when the answer has been handed back, so it sees some microseconds that ours leaves outside: the shorter the
-inference, the further below 1 the ratio.
+As steady.py does it, with LoadGen as the peer. LoadGen's clock starts before its callback enters Python and
+stops when the answer has been handed back, so it sees some microseconds that ours leaves outside: the
+shorter the inference, the further below 1 the ratio.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness import stats
 from harness.measure.bench import Bench
 
 QUERIES = 700  # LoadGen's minimum for an early-stopping p99 is 662
-BATCHES = (1, 16)  # images in a query: with 16, LoadGen's own microseconds are below a percent
+BATCHES = (1, 16)  # images in a query: the more, the less LoadGen's own microseconds weigh
 GOALS = {1: Goal("ratio", high=1.01), 16: Goal("ratio", 0.97, 1.03)}  # chosen: tails are wider than medians
 
 

@@ -2,8 +2,8 @@
 
     python loadgen_peer.py SITE MODEL INPUTS THREADS CPU BATCH LOGS
 
-As bare.py, but each line's count of queries is issued and timed by LoadGen, and the answer is its own p90 in ns,
-read from the summary it writes to LOGS.
+As bare.py, but each line's count of queries is issued and timed by LoadGen, and the answer is its own p90
+in ns, read from the summary it writes to LOGS.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ _P90 = re.compile(r"^90\.00 percentile latency \(ns\)\s*:\s*(\d+)", re.MULTILINE
 
 def main() -> None:
     site, model, inputs, threads, cpu, batch, logs = sys.argv[1:]
-    call = load(site, model, inputs, int(threads), int(cpu), int(batch))
+    call = load(site, model, inputs, int(threads), -1, int(batch))
+    anywhere = os.sched_getaffinity(0)
 
     def issue(samples: list[loadgen.QuerySample]) -> None:
+        if os.sched_getaffinity(0) == anywhere:
+            os.sched_setaffinity(0, {int(cpu)})  # this thread alone: LoadGen's own loggers run elsewhere
         for sample in samples:
             call(sample.index)
         loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(s.id, 0, 0) for s in samples])
@@ -33,6 +36,7 @@ def main() -> None:
     library = loadgen.ConstructQSL(FEEDS, FEEDS, lambda indices: None, lambda indices: None)
     print("ready", flush=True)
     for line in sys.stdin:
+        os.sched_setaffinity(0, anywhere)
         print(_p90_ns(under_test, library, int(line), Path(logs)), flush=True)
     os._exit(0)  # its log threads outlive DestroySUT
 

@@ -57,9 +57,8 @@ def resident(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Itera
 @contextlib.contextmanager
 def busy_neighbours(count: int) -> Iterator[None]:
     """Keep `count` processes computing for the length of the block, each in a session of its own."""
-    started = [
-        subprocess.Popen([sys.executable, "-I", "-S", "-c", BUSY], start_new_session=True) for _ in range(count)
-    ]
+    argv = [sys.executable, "-I", "-S", "-c", BUSY]
+    started = [subprocess.Popen(argv, start_new_session=True) for _ in range(count)]
     try:
         yield
     finally:
@@ -94,5 +93,6 @@ def time_command(
     wall_s = time.monotonic() - begin
     if done.returncode not in expected:
         tail = done.stdout.strip()[-600:]
-        raise RuntimeError(f"{' '.join(argv)} exited with {done.returncode}, expected {list(expected)}: {tail}")
+        said = f"exited with {done.returncode}, expected {list(expected)}: {tail}"
+        raise RuntimeError(f"{' '.join(argv)} {said}")
     return wall_s

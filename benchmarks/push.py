@@ -1,7 +1,8 @@
 """Push of 50 MB against scp, and the second push of the same, over a real sshd and into the emulated Pi.
 
-Ours: open a connection, push, close. Theirs: `scp` with the same key to the same server. Then what a deployment
-does with it: into the device's content-addressed store (checked against its SHA-256 there), twice.
+Ours: open a connection, push, close. Theirs: `scp` with the same key to the same server. Then what a
+deployment does with it: into the device's content-addressed store (checked against its SHA-256 there),
+twice.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ def _push_s(route: Route, source: Path) -> float:
 def _scp_s(route: Route, source: Path) -> float:
     at = route.address
     argv = ["scp", "-q", "-B", "-F", "none", "-P", str(at.port), "-i", str(at.identity_path)]
-    argv += ["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+    argv += ["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]
+    argv += ["-o", "UserKnownHostsFile=/dev/null"]
     begin = time.monotonic()
     subprocess.run(
         [*argv, str(source), f"{at.user}@{at.host}:{route.folder}/copied"],

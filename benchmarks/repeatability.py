@@ -1,7 +1,8 @@
 """Repeatability of virtual latency over boots of the timing profile, with the host kept busy.
 
-Cold boots and restores, each measured as the latency suite does it (fresh processes, their pooled median), while
-two processes compute. A cold boot gets the runtime pushed anew, so nothing is shared between boots but the image.
+Cold boots and restores, each measured as the latency suite does it (fresh processes, their pooled median),
+while two processes compute. A cold boot gets the runtime pushed anew, so nothing is shared between boots
+but the image.
 """
 
 from __future__ import annotations

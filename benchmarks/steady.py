@@ -1,9 +1,10 @@
 """Steady-state latency on `local` against a bare loop over the same runtime, the two taking turns.
 
-Both processes are resident, pinned to the same core, with the same model, inputs, runtime environment, interpreter
-and thread count. They take turns in blocks of some 20 ms, in random order within each pair; the first calls of a
-block find cold caches and are dropped. One ratio per pair of blocks, the median over pairs, then the median over
-fresh pairs of processes: their memory layouts differ and move a median by a percent or more.
+Both processes are resident, pinned to the same core, with the same model, inputs, runtime environment,
+interpreter and thread count. They take turns in blocks of some 20 ms, in random order within each pair; the
+first calls of a block find cold caches and are dropped. One ratio per pair of blocks, the median over
+pairs, then the median over fresh pairs of processes: their memory layouts differ and move a median by a
+percent or more.
 """
 
 from __future__ import annotations

@@ -121,13 +121,15 @@ def render_text(rows: Sequence[Row]) -> str:
     """Return an aligned table for a terminal."""
     lines = [HEADINGS, *(cells_of(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    padded = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def render_markdown(rows: Sequence[Row]) -> str:
     """Return the same table as Markdown."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *(cells_of(row) for row in rows)]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in line) + " |" for line in lines)
+    safe = [[c.replace("|", "\\|").replace("\n", " ") for c in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in safe)
 
 
 def encode_row(row: Row) -> dict[str, Any]:
