@@ -22,6 +22,7 @@ from paramiko.sftp import CMD_EXTENDED
 
 from harness.connect import files
 from harness.connect.base import Progress
+from harness.connect.shield import shielded
 from harness.connect.ssh_open import Link
 from harness.connect.ssh_process import connection_lost, open_channel
 from harness.connect.streams import Deadline
@@ -44,6 +45,12 @@ class SftpFiles:
         self._client: paramiko.SFTPClient | None = None
 
     def push(self, source: Path, target: str, deadline: Deadline, progress: Progress | None) -> None:
+        shielded(lambda report: self._push(source, target, deadline, report), progress)
+
+    def pull(self, source: str, target: Path, deadline: Deadline, progress: Progress | None) -> None:
+        shielded(lambda report: self._pull(source, target, deadline, report), progress)
+
+    def _push(self, source: Path, target: str, deadline: Deadline, progress: Progress) -> None:
         with files.open_source(source) as stream, self._lock:
             size_bytes = os.fstat(stream.fileno()).st_size
             folder = posixpath.dirname(target)
@@ -60,7 +67,7 @@ class SftpFiles:
                 self._remove(temporary, error)
                 raise
 
-    def pull(self, source: str, target: Path, deadline: Deadline, progress: Progress | None) -> None:
+    def _pull(self, source: str, target: Path, deadline: Deadline, progress: Progress) -> None:
         with self._lock, self._session(source, deadline) as sftp:
             path = _encode(source)
             try:

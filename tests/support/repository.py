@@ -63,6 +63,15 @@ class Running:
                 raise TimeoutError(f"no {path}; it said: {self.process.communicate()[0]}")
             time.sleep(0.02)
 
+    def wait_for_any(self, folder: Path, *, min_bytes: int, within_s: float = 60.0) -> None:
+        """Wait until a file of at least `min_bytes` is in `folder`."""
+        end = time.monotonic() + within_s
+        while not (folder.is_dir() and any(f.stat().st_size >= min_bytes for f in _files(folder))):
+            if time.monotonic() > end or self.process.poll() is not None:
+                self.process.kill()
+                raise TimeoutError(f"nothing in {folder}; it said: {self.process.communicate()[0]}")
+            time.sleep(0.005)
+
     def finish(self) -> Finished:
         try:
             output, _ = self.process.communicate(timeout=TIMEOUT_S)
@@ -71,6 +80,10 @@ class Running:
             output, _ = self.process.communicate()
             raise TimeoutError(f"it didn't end within {TIMEOUT_S:g} s; it said: {output}") from None
         return Finished(self.process.returncode, output, self.folder)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()]
 
 
 @dataclass(frozen=True)
