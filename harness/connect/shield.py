@@ -24,7 +24,7 @@ def shielded(work: Callable[[Progress], None], progress: Progress | None) -> Non
     When the caller is interrupted, the next call of that function raises Stopped inside `work`; the
     interrupt goes on when `work` has cleaned up, or after STOP_TIMEOUT_S.
     """
-    stop = threading.Event()
+    stop, ended = threading.Event(), threading.Event()
     errors: list[BaseException] = []
 
     def between_steps(done: int, total: int) -> None:
@@ -38,14 +38,15 @@ def shielded(work: Callable[[Progress], None], progress: Progress | None) -> Non
             work(between_steps)
         except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
             errors.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=run, name="transfer", daemon=True)
-    thread.start()
     try:
-        thread.join()
+        threading.Thread(target=run, name="transfer", daemon=True).start()
+        ended.wait()
     except BaseException:
         stop.set()
-        thread.join(STOP_TIMEOUT_S)
+        ended.wait(STOP_TIMEOUT_S)
         raise
     if errors:
         raise errors[0]
