@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import fixtures, selection
 from harness import gate as gates
 from harness import registry as registries
-from harness import selection
 from harness.desk import DESK, RUN, Desk
 from harness.errors import ConfigError, HarnessError
 from harness.fixtures import DEVICE_CLOCK, FAILING
@@ -25,8 +25,6 @@ from harness.selection import Target
 
 if TYPE_CHECKING:
     pass
-
-pytest_plugins = ["harness.fixtures"]
 
 SUITES = ("deploy", "accuracy", "memory", "latency")  # run in this order: latency last, in its own profile
 
@@ -60,6 +58,7 @@ def _positive(text: str) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(fixtures, "harness-fixtures")
     for suite in SUITES:
         config.addinivalue_line("markers", f"{suite}: belongs to the {suite} suite")
     if not config.pluginmanager.hasplugin("benchmark"):
