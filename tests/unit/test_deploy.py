@@ -1,0 +1,127 @@
+"""Deployment's own decisions, against a device that is scripted; the rest is in tests/device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness import deploy
+from harness.errors import DeviceFull, WireError
+from harness.model import Artifact, RuntimeSpec
+from harness.runtimes import Environment
+
+MB = 1_000_000
+
+
+class Device:
+    """A connection and a client in one: it notes what it is sent and asked."""
+
+    device_name = "pi"
+
+    def __init__(self, free_bytes: int = 1000 * MB, **replies: Any) -> None:
+        self.sent: list[tuple[str, float]] = []
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self._replies: dict[str, Any] = {
+            "store_status": {"free_bytes": free_bytes, "objects": [], "active": {}},
+            "env_status": {"envs": []},
+            "store_activate": {"previous": "old", "path": "/home/active/door"},
+            "store_path": {"path": "/home/objects/abc"},
+            "store_commit": {"already": False},
+            "env_install": {},
+            **replies,
+        }
+
+    def home(self) -> str:
+        return "/home"
+
+    def push(self, source: Path, target: str, *, timeout_s: float, progress: Any = None) -> None:
+        self.sent.append((target, timeout_s))
+
+    def request(self, op: str, args: dict[str, Any] | None = None, **_: Any) -> Any:
+        self.asked.append((op, args or {}))
+        reply = self._replies[op]
+        if isinstance(reply, Exception):
+            raise reply
+        return SimpleNamespace(args=reply)
+
+
+def door(size_bytes: int = MB) -> Artifact:
+    return Artifact("door", Path("door.onnx"), "abc", size_bytes, "onnx")
+
+
+def env(size_bytes: int) -> Environment:
+    return Environment("e5", Path("env.tar.gz"), size_bytes, "onnxruntime", RuntimeSpec("onnxruntime"), ())
+
+
+def test_verified_first_then_switched():
+    device = Device()
+    done = deploy.deploy(device, device, door())
+    assert (done.pushed, done.previous_sha256, done.path) == (True, "old", "/home/objects/abc")
+    assert [op for op, _ in device.asked] == ["store_status", "store_commit", "store_activate", "store_path"]
+    (target, _), commit = device.sent[0], device.asked[1][1]
+    assert target == f"/home/incoming/{commit['incoming']}"
+    assert (commit["sha256"], commit["size_bytes"]) == ("abc", MB)
+    assert device.asked[2][1] == {"name": "door", "sha256": "abc", "suffix": ".onnx"}
+
+
+def test_what_is_there_is_switched_to_without_sending():
+    there = {"free_bytes": 0, "objects": [{"sha256": "abc", "size_bytes": MB}], "active": {}}
+    device = Device(store_status=there)
+    assert not deploy.deploy(device, device, door()).pushed
+    assert device.sent == []
+    assert "store_activate" in [op for op, _ in device.asked]
+
+
+def test_bytes_that_are_refused_are_not_switched_to():
+    device = Device(store_commit=WireError("sha256 x, expected abc."))
+    with pytest.raises(WireError):
+        deploy.deploy(device, device, door())
+    assert "store_activate" not in [op for op, _ in device.asked]
+
+
+@pytest.mark.parametrize(("spare_bytes", "fits"), [(0, True), (-1, False)])
+def test_room_is_needed_for_the_file_and_some_to_spare(spare_bytes, fits):
+    device = Device(free_bytes=MB + deploy.HEADROOM_BYTES + spare_bytes)
+    if fits:
+        assert deploy.deploy(device, device, door()).pushed
+        return
+    with pytest.raises(DeviceFull, match=r"door\.onnx needs 1\.00 MB and 67\.1 MB must stay free") as full:
+        deploy.deploy(device, device, door())
+    assert "harness deploy gc pi" in full.value.next_step
+    assert device.sent == []
+
+
+def test_an_environment_needs_room_for_its_tar_and_what_is_in_it():
+    needed = 10 * MB * (1 + deploy.UNPACKED_RATIO) + deploy.HEADROOM_BYTES
+    enough, short = Device(free_bytes=needed), Device(free_bytes=needed - 1)
+    assert deploy.push_environment(enough, enough, env(10 * MB))
+    with pytest.raises(DeviceFull, match=r"onnxruntime needs 50\.0 MB"):
+        deploy.push_environment(short, short, env(10 * MB))
+    assert short.sent == []
+
+
+def test_an_environment_that_is_there_is_not_sent():
+    device = Device(env_status={"envs": ["e5"]})
+    assert not deploy.push_environment(device, device, env(MB))
+    assert device.sent == []
+
+
+def test_a_transfer_may_take_as_long_as_the_slowest_link():
+    assert deploy.transfer_timeout_s(0) == 60.0
+    assert deploy.transfer_timeout_s(256 << 20) == 60.0 + 1024.0
+    device = Device()
+    deploy.deploy(device, device, door(256 << 20))
+    assert device.sent[0][1] == 60.0 + 1024.0
+
+
+def test_versions_rollback_and_garbage_as_the_device_says():
+    versions = {"versions": [{"sha256": "b", "activated_at_ns": 2, "active": True}]}
+    collected = {"removed": ["a"], "freed_bytes": 7}
+    device = Device(store_versions=versions, store_rollback={"sha256": "a"}, store_gc=collected)
+    assert deploy.versions(device, "door") == (deploy.Version("b", 2, True),)
+    assert deploy.roll_back(device, "door") == "a"
+    assert deploy.collect_garbage(device, keep_versions=1, keep=["c"]) == (("a",), 7)
+    assert device.asked[-1] == ("store_gc", {"keep_versions": 1, "keep": ["c"]})
