@@ -7,16 +7,21 @@ each line on stdin with a count, times that many calls and answers with one JSON
 -1: not pinned. Uses nothing of the harness; runs on the device too.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
+from typing import Any
 
 FEEDS = 16  # as many as the harness' child lets take turns (docs/agent-protocol.md, measure)
 
 
-def load(site, model, inputs, threads, cpu, batch=1):  # type: ignore[no-untyped-def]  # a script for any Python 3.9
-    """Return a function that runs the model on batch `i % FEEDS` of the inputs; it has run once."""
+def load(
+    site: str, model: str, inputs: str, threads: int, cpu: int, batch: int = 1
+) -> tuple[Any, list[str], list[dict[str, Any]]]:
+    """Return the session's `run`, the outputs' names and FEEDS batches; it has run once."""
     if cpu >= 0:
         os.sched_setaffinity(0, {cpu})
     sys.path.insert(0, site)
@@ -31,19 +36,13 @@ def load(site, model, inputs, threads, cpu, batch=1):  # type: ignore[no-untyped
     with np.load(inputs) as stored:
         names = [i.name for i in session.get_inputs()]
         feeds = [{n: stored[n][k * batch : (k + 1) * batch].copy() for n in names} for k in range(FEEDS)]
-
-    def call(i):  # type: ignore[no-untyped-def]
-        return session.run(outputs, feeds[i % FEEDS])
-
-    call(0)
-    call.session, call.outputs, call.feeds = session, outputs, feeds
-    return call
+    session.run(outputs, feeds[0])
+    return session.run, outputs, feeds
 
 
 def main() -> None:
     site, model, inputs, threads, cpu = sys.argv[1:]
-    call = load(site, model, inputs, int(threads), int(cpu))
-    run, outputs, feeds = call.session.run, call.outputs, call.feeds
+    run, outputs, feeds = load(site, model, inputs, int(threads), int(cpu))
     print("ready", flush=True)
     at = 0
     for line in sys.stdin:

@@ -12,14 +12,13 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import devices
 from benchmarks.table import Goal, Row, compute_paired_ratio
 from harness import cache
 from harness.connect.qemu import QemuConnection
-from harness.emulation import Machine, Profile, boot, build_image, start
+from harness.emulation import Profile, boot, build_image, start
 from harness.errors import ConfigError
 from harness.model import QemuBoard
 
@@ -32,7 +31,7 @@ def run(quick: bool) -> list[Row]:
     device = devices.emulated_device()
     if device.qemu is None:
         raise ConfigError("it is not emulated", where=device.name)
-    return [_build(device.qemu), *_boots(device.qemu, 2 if quick else 7)]
+    return [_build(device.qemu), *_boots(2 if quick else 7)]
 
 
 def _build(board: QemuBoard) -> Row:
@@ -62,22 +61,13 @@ def _unpack_s(debs: list[Path]) -> float:
         return time.monotonic() - begin
 
 
-def _boots(board: QemuBoard, count: int) -> list[Row]:
-    image = build_image(board)
-    profile = Profile.FUNCTIONAL
-
-    def cold() -> Machine:
-        return boot(image, board, name="bench", profile=profile)
-
-    def restore() -> Machine:
-        return start(image, board, name="bench", profile=profile)
-
-    _until_command_s(restore)  # makes the state that is restored
+def _boots(count: int) -> list[Row]:
+    until_command_s(Profile.FUNCTIONAL)  # makes the state that is restored
     cold_s: list[float] = []
     restored_s: list[float] = []
     for _ in range(count):
-        cold_s.append(_until_command_s(cold))
-        restored_s.append(_until_command_s(restore))
+        cold_s.append(until_command_s(Profile.FUNCTIONAL, cold=True))
+        restored_s.append(until_command_s(Profile.FUNCTIONAL))
     boot_s, restore_s = statistics.median(cold_s), statistics.median(restored_s)
     ratio = compute_paired_ratio(restored_s, cold_s)
     return [
@@ -89,10 +79,15 @@ def _boots(board: QemuBoard, count: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def _until_command_s(launch: Callable[[], Machine]) -> float:
+def until_command_s(profile: Profile, *, cold: bool = False) -> float:
+    """Return how long the emulated Pi takes, booted cold or restored, until it has run a command over SSH."""
     device = devices.emulated_device()
+    if device.qemu is None:
+        raise ConfigError("it is not emulated", where=device.name)
+    image = build_image(device.qemu)
+    launch = boot if cold else start
     begin = time.monotonic()
-    with launch() as machine:
+    with launch(image, device.qemu, name="bench", profile=profile) as machine:
         connection = QemuConnection(device, machine, owns_machine=False)
         try:
             connection.run(["true"], timeout_s=60)

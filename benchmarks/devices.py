@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.processes import ROOT
 from harness import model_files, registry, runtimes
-from harness.board import Board
+from harness.board import Board, RuntimeRequest
 from harness.measure.bench import Bench
 from harness.measure.prepare import prepare
 from harness.model import Device, DeviceType, ModelCase, PlanModel
@@ -40,7 +40,7 @@ def resolve(model: Path) -> ModelCase:
     return model_files.resolve_case(PlanModel(model.stem, model, inputs_path=INPUTS))
 
 
-def request_of(case: ModelCase) -> tuple[object, runtimes.RuntimeDescriptor]:
+def request_of(case: ModelCase) -> RuntimeRequest:
     """Return what `open_board` is asked for, so that the board has the case's runtime."""
     return case.runtime, runtimes.descriptor(case.runtime, case.artifact.format)
 

@@ -45,7 +45,7 @@ def _what(batch: int) -> str:
 
 
 def _compare(bench: Bench, cpu: int, batch: int, logs: Path, quick: bool) -> Row:
-    processes, pairs = (1, 5) if quick else (3, 12)
+    processes, pairs = (1, 5) if quick else (3, 10)
     duets = [_duet(bench, cpu, batch, pairs, seed, logs) for seed in range(processes)]
     return Row(
         _what(batch),

@@ -13,8 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-import mlperf_loadgen as loadgen
-from bare import FEEDS, load
+import mlperf_loadgen as loadgen  # type: ignore[import-not-found]  # no stubs
+from bare import FEEDS, load  # type: ignore[import-not-found]  # beside this script
 
 SUMMARY = "mlperf_log_summary.txt"
 _P90 = re.compile(r"^90\.00 percentile latency \(ns\)\s*:\s*(\d+)", re.MULTILINE)
@@ -22,14 +22,14 @@ _P90 = re.compile(r"^90\.00 percentile latency \(ns\)\s*:\s*(\d+)", re.MULTILINE
 
 def main() -> None:
     site, model, inputs, threads, cpu, batch, logs = sys.argv[1:]
-    call = load(site, model, inputs, int(threads), -1, int(batch))
+    run, outputs, feeds = load(site, model, inputs, int(threads), -1, int(batch))
     anywhere = os.sched_getaffinity(0)
 
     def issue(samples: list[loadgen.QuerySample]) -> None:
         if os.sched_getaffinity(0) == anywhere:
             os.sched_setaffinity(0, {int(cpu)})  # this thread alone: LoadGen's own loggers run elsewhere
         for sample in samples:
-            call(sample.index)
+            run(outputs, feeds[sample.index])
         loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(s.id, 0, 0) for s in samples])
 
     under_test = loadgen.ConstructSUT(issue, lambda: None)

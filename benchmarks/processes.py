@@ -34,7 +34,7 @@ class Peer:
             raise RuntimeError("the peer has no pipes")
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}; see above for why")
+            raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}; see above for why")
         return answer.strip()
 
 
