@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import Unsupported
+from harness.errors import ConfigError, Unsupported
 from harness.measure.bench import Bench, Observation
 from harness.measure.tasks import measure_task
 from harness.model import Fidelity, Measurement, Series
@@ -15,6 +15,7 @@ from harness.model import Fidelity, Measurement, Series
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+COMMAND = "command"  # the adapter of an executable that the device has and this host may lack
 CHUNK_SAMPLES = 32  # chosen: some progress every second or so on an emulated board
 
 # (rtol, atol) by precision. fp32: convolutions summed in another order differ by some 1e-6 relative
@@ -37,17 +38,36 @@ def infer_all(bench: Bench, label: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def measure_accuracy(bench: Bench, reference: Bench) -> Observation:
-    """Compare the device's outputs with `reference`'s, and with labels where there are any."""
+    """Compare the device's outputs with `reference`'s, and with labels where there are any.
+
+    An executable that only the device has gives no reference: then the labels alone judge it. Raises
+    Unsupported where there are none either.
+    """
     if not bench.inputs.n_samples:
         raise Unsupported(
             "it takes no inputs from here, so there are no outputs to compare.", where=bench.case.name
         )
     outputs = infer_all(bench, "accuracy")
-    expected = infer_all(reference, "reference")
     precision = precision_of(bench)
-    agreement, worst = measure_agreement(outputs, expected, precision, bench.case.rtol, bench.case.atol)
-    measurements = [agreement]
+    measurements: list[Measurement] = []
     series: list[Series] = []
+    judged_by_labels = bench.case.task is not None and bench.inputs.labels is not None
+    worst, source = None, f"{reference.board.device.name} ({reference.board.facts.platform})"
+    try:
+        expected = infer_all(reference, "reference")
+    except ConfigError as error:
+        if bench.env.adapter != COMMAND or reference is bench:
+            raise
+        source = f"none: {error}"
+        if not judged_by_labels:
+            raise Unsupported(
+                f"there is nothing to compare its outputs with: {error.what}",
+                where=bench.case.name,
+                next_step="Install the executable here too, or give `inputs` with labels and a `task`.",
+            ) from error
+    else:
+        agreement, worst = measure_agreement(outputs, expected, precision, bench.case.rtol, bench.case.atol)
+        measurements.append(agreement)
     if bench.case.task and bench.inputs.labels is not None:
         measured, per_sample = measure_task(bench.case.task, outputs, bench.inputs.labels)
         measurements.append(measured)
@@ -56,7 +76,7 @@ def measure_accuracy(bench: Bench, reference: Bench) -> Observation:
         measurements=tuple(measurements),
         series=tuple(series),
         settings={
-            "reference": f"{reference.board.device.name} ({reference.board.facts.platform})",
+            "reference": source,
             "precision": precision,
             "n_samples": bench.inputs.n_samples,
             "inputs_sha256": bench.inputs.sha256,

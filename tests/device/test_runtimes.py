@@ -199,3 +199,12 @@ def test_its_own_words_when_it_refuses_a_model(repository, their_package):
     )
     assert done.returncode == 1, done.output
     assert "expected `twice`, found 'thrice'" in done.output
+
+
+def test_a_tflite_model_that_hides_its_integers_is_held_to_their_precision(repository):
+    models = COMMAND.parents[2] / "models"
+    done = repository.pytest(
+        "--device", "local", "--model", str(models / "digits_int8.tflite"), "-m", "accuracy"
+    )
+    assert done.returncode == 0, done.output
+    assert [run["settings"]["precision"] for run in done.runs()] == ["int8"]
