@@ -56,7 +56,10 @@ class HarnessError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text} {self.next_step}" if self.next_step else text
+        if not self.next_step:
+            return text
+        stop = "" if text.endswith((".", "!", "?", "\n")) else "."
+        return f"{text}{stop} {self.next_step}"
 
 
 class ConfigError(HarnessError):

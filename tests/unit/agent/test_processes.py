@@ -72,7 +72,7 @@ def test_last_words_are_kept(child: ChildProcess) -> None:
         child.read_stderr()
     child.process.terminate()
     fault = child.death(Kernel(5))
-    assert fault.message == "child `c` died of signal 15: last words"
+    assert fault.message == "child `c` died of signal 15 (SIGTERM): last words"
     assert fault.details["stderr_tail"] == "last words\n"
     assert fault.details["exit_code"] is None
 
