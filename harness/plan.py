@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+SUITES = ("deploy", "accuracy", "memory", "latency")  # in the order they run: latency last, in its own profile
 SCENARIOS = ("single_stream", "multi_stream", "offline", "server", "periodic")
 COMMAND = "command"  # the one kind of runtime that a plan can define
 PROTOCOLS = ("json-lines", "benchmark_model")  # of docs/agent-protocol.md, Commands
@@ -96,8 +97,8 @@ def _parse_release(root: Section) -> tuple[tuple[str, ...], ...]:
         return (), (), (), (str(Fidelity.MEASURED), str(Fidelity.VIRTUAL))
     device_types = release.texts("device_types")
     others = release.texts("other_device_types")
-    suites = release.texts("required_suites")
-    named = {"device_types": device_types, "other_device_types": others, "required_suites": suites}
+    suites = release.texts("required_suites", choices=SUITES)
+    named = {"device_types": device_types, "other_device_types": others}
     for key, names in named.items():
         for name in names:
             if NAME.fullmatch(name) is None:

@@ -21,12 +21,11 @@ from harness import registry as registries
 from harness.desk import DESK, RUN, Desk
 from harness.errors import ConfigError, HarnessError
 from harness.fixtures import DEVICE_CLOCK, FAILING
+from harness.plan import SUITES
 from harness.selection import Target
 
 if TYPE_CHECKING:
     pass
-
-SUITES = ("deploy", "accuracy", "memory", "latency")  # run in this order: latency last, in its own profile
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -18,7 +18,7 @@ from harness.cli.options import (
     positive_number,
     select_one,
 )
-from harness.errors import ConfigError, HarnessError, Unsupported
+from harness.errors import ConfigError, HarnessError
 from harness.model import Device
 from harness.progress import Progress
 from harness.units import format_bytes
@@ -216,12 +216,12 @@ def ssh(args: argparse.Namespace) -> int:
 
     device = select_one(args, args.name)
     if device.kind == "local":
-        raise Unsupported("this is the host itself; there is nothing to connect to.", where=device.name)
+        raise ConfigError("this is the host itself; there is nothing to connect to.", where=device.name)
     address = device.ssh
     if device.qemu:
         address = compute_address(emulation.find_machine(device.name))
     if address is None:
-        raise Unsupported(f"its kind is {device.kind}, which has no SSH address.", where=device.name)
+        raise ConfigError(f"its kind is {device.kind}, which has no SSH address.", where=device.name)
     command = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
     argv = ssh_argv(address, command)
     os.execvp(argv[0], argv)

@@ -94,8 +94,14 @@ def new_folder(final: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Create `path` and its parents. Raises HostSetupError if the disk refuses."""
+    """Create `path` and its parents. Raises ConfigError for a file, HostSetupError if the disk refuses."""
     with _disk_errors(path):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(
+                "is a file, expected a folder.",
+                where=str(path),
+                next_step="Choose another folder with --report-dir.",
+            )
         path.mkdir(parents=True, exist_ok=True)
 
 

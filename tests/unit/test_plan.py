@@ -157,6 +157,10 @@ MODEL = '[release]\ndevice_types = ["rpi4"]\n[models.m]\npath = "m.onnx"\n'
         ('[release]\ndevice_types = "rpi4"', "release.device_types: expected a list of strings, got 'rpi4'"),
         ('[release]\ndevice_types = ["a", "a"]', "release.device_types: 'a' is there twice"),
         ('[release]\ndevice_types = ["my board"]', "release.device_types: 'my board' is not a name"),
+        (
+            '[release]\nrequired_suites = ["lateny"]',
+            "'lateny' is not one of deploy, accuracy, memory, latency; did you mean `latency`?",
+        ),
         ('[release]\naccepted_fidelity = ["virtul"]', "'virtul' is not one of measured, virtual, estimated"),
         ("[models.m]", "models.m.path: is missing; expected a string"),
         ("[models.m]\npath = 3", "models.m.path: expected a string, got 3"),
