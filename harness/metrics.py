@@ -41,6 +41,7 @@ _ROWS = (
     Metric("throughput_per_s", "1/s", HIGHER, "time", "Throughput"),
     Metric("peak_rss_bytes", "bytes", LOWER, "memory", "Peak RSS (VmHWM)"),
     Metric("peak_pss_bytes", "bytes", LOWER, "memory", "Peak PSS"),
+    Metric("private_dirty_bytes", "bytes", LOWER, "memory", "Private dirty memory"),
     Metric("accuracy", "ratio", HIGHER, "task", "Accuracy"),
     Metric("rmse", "1", LOWER, "task", "RMS error"),
     Metric("output_max_abs_error", "1", LOWER, "agreement", "Largest output difference from the host"),

@@ -183,3 +183,17 @@ def bootstrap_median_interval(
     medians = np.sort(x[picks], axis=1)[:, _rank(50, int(x.size)) - 1]
     tail = 100 * (1 - confidence) / 2
     return percentile(medians, tail), percentile(medians, 100 - tail)
+
+
+def t_half_width_ratio(values: npt.ArrayLike, confidence: float = 0.9) -> float:
+    """Return the factor r such that the geometric mean of `values` lies within mean / r to mean × r.
+
+    A t interval on the logarithms; `values` (k,), positive, k ≥ 2.
+    """
+    from scipy.special import stdtrit
+
+    x = np.log(np.asarray(values, dtype=np.float64).ravel())
+    if x.size < 2:
+        raise ValueError(f"{x.size} values, expected at least 2")
+    t = float(stdtrit(x.size - 1, (1 + confidence) / 2))
+    return float(np.exp(t * x.std(ddof=1) / np.sqrt(x.size)))

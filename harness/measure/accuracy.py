@@ -111,8 +111,10 @@ def measure_agreement(
 ) -> tuple[Measurement, str]:
     """Return `output_max_abs_error` over all outputs, and the name of the output where it stands.
 
-    Its limit is atol + rtol × the largest reference value of that output. An output that is missing,
-    has another shape or isn't finite where the reference is makes the value None: that is no agreement.
+    Its limit is atol + rtol × the largest reference value of that output. An output that is missing, has
+    another shape, or isn't finite in another way than the reference (NaN, +inf and -inf each match only
+    themselves) disagrees: its error is infinite. Where no value of any output is finite there is nothing
+    to compare: the value is None.
     """
     import numpy as np
 
@@ -126,14 +128,25 @@ def measure_agreement(
             shape = None if got is None else got.shape
             return _disagree(f"output `{name}` has shape {shape}, expected {want.shape}"), name
         got64, want64 = got.astype(np.float64), want.astype(np.float64)
-        if not np.array_equal(np.isfinite(got64), np.isfinite(want64)):
-            return _disagree(f"output `{name}` is not finite where the host's is"), name
         finite = np.isfinite(want64)
-        error = float(np.abs(got64 - want64)[finite].max(initial=0.0))
+        if not np.array_equal(got64[~finite], want64[~finite], equal_nan=True) or not np.all(
+            np.isfinite(got64[finite])
+        ):
+            return _disagree(f"output `{name}` is not finite in the same places as the host's"), name
+        if not finite.any() and want64.size:
+            continue
+        error = float(np.abs(got64[finite] - want64[finite]).max(initial=0.0))
         limit = a + r * float(np.abs(want64[finite]).max(initial=0.0))
         found.append((error, limit, name))
-    error, limit, name = max(found, key=lambda item: item[0] / item[1])
     n = int(next(iter(expected.values())).shape[0])
+    if not found:
+        why = "no value of any output is finite, on the device or on the host"
+        nothing = Measurement(
+            "output_max_abs_error", None, None, None, n, Fidelity.MEASURED, reasons=(why,), limit=0.0
+        )
+        return nothing, next(iter(expected))
+    # the one furthest beyond its own limit; a limit of 0 asks for equality
+    error, limit, name = max(found, key=lambda f: (f[0] > f[1], f[0] / f[1] if f[1] else 0.0))
     return (
         Measurement(
             "output_max_abs_error",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +41,15 @@ def load_inputs(path: Path, signature: Signature, shapes: Mapping[str, tuple[int
     """Return the samples in an .npz. Raises ConfigError naming every tensor that doesn't fit."""
     import numpy as np
 
+    if not path.is_file():
+        raise ConfigError("no such inputs file.", where=str(path))
+    if not zipfile.is_zipfile(path):
+        raise ConfigError("not an .npz: numpy.savez writes one.", where=str(path))
     try:
         with np.load(path, allow_pickle=False) as npz:
             arrays = {name: npz[name] for name in npz.files}
-    except FileNotFoundError:
-        raise ConfigError("no such inputs file.", where=str(path)) from None
-    except (ValueError, OSError, EOFError) as error:
-        raise ConfigError(f"not an .npz of plain arrays: {error}", where=str(path)) from error
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigError(f"not an .npz of plain arrays: {error}.", where=str(path)) from error
     labels = arrays.pop(LABELS, None)
     problems = fit_problems(arrays, labels, signature, shapes)
     if problems:
@@ -87,7 +91,9 @@ def fit_problems(
         problems.append(f"inputs differ in their number of samples ({listed})")
     elif counts and 0 in counts.values():
         problems.append("there are no samples in it")
-    if labels is not None and counts and len(labels) != next(iter(counts.values())):
+    if labels is not None and labels.ndim == 0:
+        problems.append(f"`{LABELS}` is one value, expected one a sample")
+    elif labels is not None and counts and len(labels) != next(iter(counts.values())):
         problems.append(
             f"`{LABELS}` has {len(labels)} entries, expected {next(iter(counts.values()))}, one a sample"
         )
@@ -129,6 +135,11 @@ def made_shape(spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     """Return the shape of one sample with its batch axis (1), or what keeps it from being known."""
     if spec.name in shapes:
         given = shapes[spec.name]
+        if given[:1] not in ((1,), spec.shape[:1]):
+            return (), (
+                f"--shape {spec.name}={_shape_text(given)}: its first axis is the batch, expected "
+                f"{spec.shape[0] or 1}; the suites set the batch size themselves"
+            )
         fits = len(given) == len(spec.shape) and all(
             want in (None, got) for want, got in zip(spec.shape[1:], given[1:], strict=True)
         )

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LatencySettings:
-    """How much is measured. `max_process_s` caps one process's measured window, in device time."""
+    """How much is measured. `min_process_s` and `max_process_s` bound one process's measured window, in
+    device time: a window of few milliseconds sees one moment of the device, not its spread."""
 
     processes: int
-    iterations: int  # per process
-    warmup_max: int
+    iterations: int  # per process, at least
+    warmup_s: float  # at most
+    min_process_s: float
     max_process_s: float
     wall_cap_s: float  # of one process's window, on the host's clock
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
@@ -40,8 +42,12 @@ class LatencySettings:
 
 # DESIGN of the figures: ten fresh processes and LoadGen's 662 samples for a p99 on a physical clock; on a
 # virtual one 64 samples of two processes (the spread between processes was measured at 0.024%).
-MEASURED = LatencySettings(10, 70, 200, 10.0, 60.0)
-VIRTUAL = LatencySettings(2, 32, 4, 600.0, 60.0)
+MEASURED = LatencySettings(10, 70, 1.0, 0.2, 10.0, 60.0)
+VIRTUAL = LatencySettings(2, 32, 0.0, 0.0, 600.0, 60.0)
+MIN_PROCESSES_FOR_T = 4  # below, t spans more than any two processes were ever apart (chosen)
+# an undisturbed process is on its core for over 99% (measured); under this, others had their share
+MIN_CPU_SHARE = 0.9
+WARMUP_CALLS = (4, 2000)  # at least, and at most: a warm-up ends as soon as its medians are flat
 
 
 def settings_for(fidelity: Fidelity) -> LatencySettings:
@@ -68,6 +74,7 @@ def measure_single_stream(bench: Bench) -> Observation:
     loads: list[int] = []
     firsts: list[int] = []
     blocks: list[Samples] = []
+    windows: list[MeasuredBlock] = []
     summaries: list[Mapping[str, float]] = []
     conditions: list[Condition] = []
     clock = None
@@ -77,14 +84,18 @@ def measure_single_stream(bench: Bench) -> Observation:
             started = time.monotonic()
             loads.append(load_time_ns)
             firsts.append(child.first())
-            wanted = _iterations(settings, time.monotonic() - started)
-            block = _measure(bench, child, settings, wanted)
+            call_wall_s = time.monotonic() - started
+            wanted = _iterations(settings, call_wall_s)
+            block = _measure(bench, child, settings, wanted, call_wall_s)
             clock = block.clock
+            windows.append(block)
             blocks.append(block.latency_ns)
             summaries.append(block.summary)
             conditions += _conditions(f"process {index + 1}", block, wanted)
     if not all(len(b) for b in blocks):
         return _summarised(summaries, loads, firsts, fidelity, settings)
+    if fidelity is Fidelity.MEASURED and (disturbed := _undisturbed(windows, bench.threads)):
+        conditions.append(disturbed)
     values = np.concatenate(blocks)
     process = np.repeat(np.arange(len(blocks), dtype=np.int32), [len(b) for b in blocks])
     each = np.arange(len(loads), dtype=np.int32)
@@ -132,7 +143,7 @@ def measure_offline(bench: Bench) -> Observation:
             wanted = _iterations(settings, batch_size * first_wall_s, scale=batch_size)
             try:
                 child.set_inputs(npz_path=bench.inputs_path, batch_size=batch_size)
-                block = _measure(bench, child, settings, wanted)
+                block = _measure(bench, child, settings, wanted, batch_size * first_wall_s)
             except Unsupported as why:
                 refused[str(batch_size)] = why.what
                 continue
@@ -141,6 +152,7 @@ def measure_offline(bench: Bench) -> Observation:
             series.append(Series("latency_ns", "ns", values, zeros, block.clock, batch_size))
             conditions += _conditions(f"batch {batch_size}", block, wanted)
             p50 = _quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size)
+            p50 = replace(p50, reasons=(*p50.reasons, "interval: within one process"))
             measurements += [p50, _throughput(p50, batch_size)]
     return Observation(
         measurements=tuple(measurements),
@@ -161,12 +173,16 @@ def _iterations(settings: LatencySettings, first_wall_s: float, scale: int = 1) 
     return max(8, min(wanted, affordable))
 
 
-def _measure(bench: Bench, child: Child, settings: LatencySettings, wanted: int) -> MeasuredBlock:
+def _measure(
+    bench: Bench, child: Child, settings: LatencySettings, wanted: int, call_wall_s: float
+) -> MeasuredBlock:
     """Return one timed window. Nothing is sent to the device while it lasts."""
+    few, many = WARMUP_CALLS
     with bench.board.connection.quiet():
         return child.measure(
             iterations=wanted,
-            warmup_max=min(settings.warmup_max, wanted),
+            warmup_max=max(few, min(many, int(settings.warmup_s / max(call_wall_s, 1e-6)))),
+            min_duration_ns=int(settings.min_process_s * 1e9),
             max_duration_ns=int(settings.max_process_s * 1e9),
             # the longest wait: the window's cap on the wall and warm-up, on a busy host
             timeout_s=bench.board.device.timeout_s + 4 * settings.wall_cap_s,
@@ -191,19 +207,24 @@ def _quantile(
 
 
 def _between_processes(pooled: Measurement, p: float, blocks: list[Samples]) -> Measurement:
-    """Return `pooled` with its interval widened to what the processes' own medians span.
+    """Return `pooled` with its interval widened by how far its processes differ.
 
     Samples of one process share its memory layout and its moment, so their pooled interval is too narrow
-    for the next process (Kalibera & Jones 2013). Only for the median: one process has too few samples for
-    a tail of its own.
+    for the next process: the interval is at least a t interval of the processes' own percentiles, on a
+    log scale (Kalibera & Jones 2013, section 9). With two processes, as on a virtual clock, t says
+    nothing: there it spans their medians.
     """
-    if p != 50 or len(blocks) < 2 or pooled.low is None or pooled.high is None:
+    if len(blocks) < 2 or pooled.value is None or pooled.low is None or pooled.high is None:
         return pooled
-    low, high = stats.percentile_interval([stats.median(b) for b in blocks], 50)
-    if low is None or high is None:
-        medians = [stats.median(b) for b in blocks]
-        low, high = min(medians), max(medians)
-    return replace(pooled, low=min(pooled.low, low), high=max(pooled.high, high))
+    own = [stats.percentile(b, p) for b in blocks]
+    if len(blocks) < MIN_PROCESSES_FOR_T:
+        if p != 50:
+            return pooled
+        return replace(pooled, low=min(pooled.low, *own), high=max(pooled.high, *own))
+    ratio = stats.t_half_width_ratio(own)
+    return replace(
+        pooled, low=min(pooled.low, pooled.value / ratio), high=max(pooled.high, pooled.value * ratio)
+    )
 
 
 def _summarised(
@@ -283,6 +304,25 @@ def _conditions(what: str, block: MeasuredBlock, wanted: int) -> list[Condition]
             "The cap ended warm-up: early samples may be slow.",
         ),
     ]
+
+
+def _undisturbed(blocks: list[MeasuredBlock], threads: int) -> Condition | None:
+    """Return whether the measured processes had their core to themselves: CPU time against time passed.
+
+    None where a process's CPU time is not known, or several threads blur it.
+    """
+    cpu_ns = sum(b.usage.get("cpu_ns", 0) for b in blocks)
+    elapsed_ns = sum(b.elapsed_ns or 0 for b in blocks)
+    if threads != 1 or not elapsed_ns or not all("cpu_ns" in b.usage for b in blocks):
+        return None
+    share = cpu_ns / elapsed_ns
+    return Condition(
+        "undisturbed",
+        f"on a core for {100 * share:.0f}% of the measured time",
+        f"at least {100 * MIN_CPU_SHARE:.0f}%",
+        share >= MIN_CPU_SHARE,
+        "Something else ran on the device: end it, then measure again.",
+    )
 
 
 def _settings(settings: LatencySettings) -> dict[str, Any]:

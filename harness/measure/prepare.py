@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness import deploy, runtimes
 from harness.board import Board
+from harness.errors import ConfigError
 from harness.measure.bench import Bench, Look
 from harness.measure.inputs import Inputs, load_inputs, make_inputs
 from harness.model import ModelCase, Signature
@@ -58,11 +59,13 @@ def _look(
         loaded = child.load(model_path, threads=threads, options=dict(found.options))
     finally:
         child.close()
-    inputs = _inputs(case, loaded.signature)
+    inputs = _inputs(case, found, loaded.signature)
     return Look(loaded.signature, inputs, loaded.quantised, child.runtime_version)
 
 
-def _inputs(case: ModelCase, signature: Signature) -> Inputs:
+def _inputs(case: ModelCase, found: RuntimeDescriptor, signature: Signature) -> Inputs:
+    if not signature.inputs and found.adapter != "command":  # an executable may make its own
+        raise ConfigError("the model has no inputs, so there is nothing to feed it.", where=case.name)
     if case.inputs_path is not None and signature.inputs:
         return load_inputs(case.inputs_path, signature, case.shapes)
     return make_inputs(signature, case.shapes, case.name)

@@ -56,8 +56,38 @@ def measure_task(task: str, outputs: Arrays, labels: npt.NDArray[Any]) -> tuple[
     if task not in TASKS:
         raise ConfigError(f"unknown task metric `{task}`{nearest(task, TASKS)}")
     compute, series_name = TASKS[task]
-    value, low, high, per_sample = compute(next(iter(outputs.values())), labels)
+    name, output = next(iter(outputs.items()))
+    problem = (
+        _class_problem(name, output, labels) if task == "accuracy" else _value_problem(name, output, labels)
+    )
+    if problem:
+        raise ConfigError(problem, where=f"labels for task `{task}`")
+    value, low, high, per_sample = compute(output, labels)
+    others = (f"from output `{name}`, the first of {len(outputs)}",) if len(outputs) > 1 else ()
     return (
-        Measurement(task, value, low, high, len(labels), Fidelity.MEASURED),
+        Measurement(task, value, low, high, len(labels), Fidelity.MEASURED, reasons=others),
         Series(series_name, "1", per_sample, np.zeros(len(per_sample), dtype=np.int32)),
     )
+
+
+def _class_problem(name: str, output: npt.NDArray[Any], labels: npt.NDArray[Any]) -> str | None:
+    """Return why `labels` aren't classes of `output`, or None: an integer a sample, below the class count."""
+    n_classes = output.reshape(len(output), -1).shape[1]
+    if labels.size != len(output):
+        return f"have shape {labels.shape}, expected one class a sample: ({len(output)},)."
+    if labels.dtype.kind not in "iub":
+        return f"are {labels.dtype.name}, expected integers: the class of each sample."
+    if n_classes < 2:
+        return f"are classes, but output `{name}` has one value a sample, expected one score a class."
+    if labels.min() < 0 or labels.max() >= n_classes:
+        return f"go from {labels.min()} to {labels.max()}, expected 0 to {n_classes - 1} (output `{name}`)."
+    return None
+
+
+def _value_problem(name: str, output: npt.NDArray[Any], labels: npt.NDArray[Any]) -> str | None:
+    """Return why `labels` aren't targets of `output`, or None: numbers, as many as it has values."""
+    if labels.dtype.kind not in "iuf":
+        return f"are {labels.dtype.name}, expected numbers."
+    if labels.size != output.size:
+        return f"have shape {labels.shape}, expected {output.shape} as output `{name}`."
+    return None

@@ -81,8 +81,10 @@ def test_other_suites_are_not_measured_after_a_failed_deployment(repository):
     assert "not measured: the model did not deploy" in done.output
 
 
-def test_a_model_whose_outputs_are_not_numbers_on_both_sides_agrees(repository):
-    assert repository.local("nan_output.onnx", "-m", "accuracy").returncode == 0
+def test_a_model_whose_outputs_are_not_numbers_has_nothing_to_agree_on(repository):
+    done = repository.local("nan_output.onnx", "-m", "accuracy")
+    assert done.returncode == 11, done.output
+    assert "INVALID: " in done.output
 
 
 def test_a_device_that_does_not_answer_is_an_error_with_75(repository):

@@ -227,3 +227,12 @@ def test_bootstrap_is_the_same_for_the_same_seed_and_needs_five_processes():
 def test_bootstrap_interval_is_ordered_and_within_the_data(figures):
     low, high = stats.bootstrap_median_interval(figures, resamples=500)
     assert min(figures) <= low <= stats.median(figures) <= high <= max(figures)
+
+
+def test_t_half_width_by_hand():
+    # logarithms 0, 0.1, 0.2: s = 0.1, t(2, 95%) = 2.920 (Student's table), so 2.920 × 0.1 / √3 = 0.16858
+    ratio = stats.t_half_width_ratio(np.exp([0.0, 0.1, 0.2]))
+    assert ratio == pytest.approx(np.exp(0.16858), rel=1e-4)
+    assert stats.t_half_width_ratio([5.0, 5.0]) == 1.0
+    with pytest.raises(ValueError, match="expected at least 2"):
+        stats.t_half_width_ratio([5.0])

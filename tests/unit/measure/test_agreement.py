@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from harness.errors import ConfigError
 from harness.measure.accuracy import TOLERANCES, measure_agreement
 from harness.measure.tasks import measure_task, rmse, top1
 
@@ -25,7 +26,27 @@ def test_the_largest_difference_and_its_limit():
 def test_another_shape_or_a_nan_is_no_agreement():
     assert agree([[1.0]], [[1.0, 2.0]]).value == math.inf
     assert agree([[math.nan, 2.0]], [[1.0, 2.0]]).value == math.inf
+    assert agree([[1.0, 2.0]], [[math.nan, 2.0]]).value == math.inf
+
+
+def test_values_that_are_not_finite_match_only_themselves():
+    assert agree([[math.inf, 2.0]], [[math.inf, 2.0]]).value == 0.0
     assert agree([[math.nan, 2.0]], [[math.nan, 2.0]]).value == 0.0
+    assert agree([[-math.inf, 2.0]], [[math.inf, 2.0]]).value == math.inf
+    assert agree([[math.nan, 2.0]], [[math.inf, 2.0]]).value == math.inf
+
+
+def test_outputs_without_a_finite_value_are_nothing_to_compare():
+    m = agree([[math.nan, math.nan]], [[math.nan, math.nan]])
+    assert m.value is None
+    assert "finite" in m.reasons[0]
+
+
+def test_a_tolerance_of_zero_asks_for_equality():
+    same = measure_agreement({"y": np.ones((1, 2))}, {"y": np.ones((1, 2))}, "fp32", 0.0, 0.0)[0]
+    assert (same.value, same.limit) == (0.0, 0.0)
+    other = measure_agreement({"y": np.ones((1, 2))}, {"y": np.zeros((1, 2))}, "fp32", 0.0, 0.0)[0]
+    assert (other.value, other.limit) == (1.0, 0.0)
 
 
 def test_a_missing_output_is_no_agreement():
@@ -64,3 +85,27 @@ def test_rmse_by_hand():
 def test_an_unknown_task_names_the_nearest():
     with pytest.raises(Exception, match=r"did you mean `accuracy`"):
         measure_task("acuracy", {"y": np.ones((1, 2))}, np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "labels", "said"),
+    [
+        ("accuracy", np.ones((2, 3)), np.array(["a", "b"]), "expected integers"),
+        ("accuracy", np.ones((2, 3)), np.array([0.5, 1.5]), "expected integers"),
+        ("accuracy", np.ones((2, 1)), np.array([0, 1]), "one score a class"),
+        ("accuracy", np.ones((2, 3)), np.array([0, 3]), "go from 0 to 3, expected 0 to 2"),
+        ("accuracy", np.ones((2, 3)), np.eye(2, 3, dtype=np.int64), "one class a sample"),
+        ("rmse", np.ones((2, 10)), np.ones(2), "expected (2, 10)"),
+        ("rmse", np.ones((2, 1)), np.array(["a", "b"]), "expected numbers"),
+    ],
+)
+def test_labels_that_are_not_the_outputs_are_refused(task, output, labels, said):
+    with pytest.raises(ConfigError) as caught:
+        measure_task(task, {"y": output}, labels)
+    assert said in str(caught.value)
+
+
+def test_a_task_over_several_outputs_says_which_it_took():
+    m, _ = measure_task("accuracy", {"a": np.eye(2), "b": np.eye(2)}, np.array([0, 1]))
+    assert m.value == 1.0
+    assert "`a`, the first of 2" in m.reasons[0]

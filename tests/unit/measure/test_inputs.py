@@ -110,3 +110,21 @@ def test_strings_cannot_be_made_up():
     signature = Signature((TensorSpec("text", (None,), "str"),), ())
     with pytest.raises(ConfigError, match=r"type str"):
         make_inputs(signature, {}, "m")
+
+
+def test_a_single_label_and_a_damaged_archive_are_told(tmp_path):
+    image = np.ones((3, 4, 4, 1), np.float32)
+    with pytest.raises(ConfigError, match="is one value"):
+        load_inputs(save(tmp_path / "a.npz", image=image, labels=np.array(1)), IMAGE, {})
+    path = save(tmp_path / "b.npz", image=image)
+    data = bytearray(path.read_bytes())
+    data[120] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(ConfigError, match=r"not an .npz of plain arrays"):
+        load_inputs(path, IMAGE, {})
+
+
+def test_the_batch_axis_of_a_given_shape_is_one():
+    signature = Signature((TensorSpec("x", (None, 3), "float32"),), ())
+    with pytest.raises(ConfigError, match="first axis is the batch, expected 1"):
+        make_inputs(signature, {"x": (4, 3)}, "m")

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 
 from harness.errors import Unsupported
-from harness.measure.latency import MEASURED, VIRTUAL, _iterations, _quantile, _throughput, require_clock
+from harness.measure.latency import (
+    MEASURED,
+    VIRTUAL,
+    _between_processes,
+    _iterations,
+    _quantile,
+    _throughput,
+    _undisturbed,
+    require_clock,
+)
 from harness.model import Fidelity
+from harness.remote import MeasuredBlock
 
 
 def test_a_p99_of_few_measured_samples_has_no_upper_bound_and_says_how_many_it_needs():
@@ -57,3 +67,41 @@ def test_no_times_from_a_board_whose_clock_says_nothing():
 
     with pytest.raises(Unsupported, match=r"functional profile"):
         require_clock(Bench)
+
+
+def window(cpu_ns, elapsed_ns):
+    empty = np.zeros(0, np.int64)
+    return MeasuredBlock(
+        empty,
+        empty,
+        0,
+        True,
+        8,
+        "iterations",
+        "CLOCK_MONOTONIC",
+        elapsed_ns=elapsed_ns,
+        usage={"cpu_ns": cpu_ns},
+    )
+
+
+@pytest.mark.parametrize(("cpu_ns", "ok"), [(99, True), (90, True), (80, False)])
+def test_a_process_that_shared_its_core_was_disturbed(cpu_ns, ok):
+    found = _undisturbed([window(100, 100), window(2 * cpu_ns - 100, 100)], 1)
+    assert found.ok is ok
+
+
+def test_several_threads_say_nothing_of_a_core():
+    assert _undisturbed([window(300, 100)], 4) is None
+
+
+def test_an_interval_spans_what_the_processes_differ_by():
+    blocks = [np.full(70, 1e6 * (1 + i / 100)) for i in range(10)]  # alike within, 9% apart
+    values = np.concatenate(blocks)
+    pooled = _quantile("latency_p90_ns", values, 90, Fidelity.MEASURED, "single_stream")
+    wide = _between_processes(pooled, 90, blocks)
+    # s of the logarithms is 0.0291, t(9, 95%) = 1.833, so the half-width is 1.70%
+    assert wide.high >= pooled.value * 1.0169
+    assert wide.low <= pooled.value / 1.0169
+    alike = [np.full(70, 1e6)] * 10
+    same = _quantile("latency_p90_ns", np.concatenate(alike), 90, Fidelity.MEASURED, "single_stream")
+    assert _between_processes(same, 90, alike) == same
