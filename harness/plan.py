@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-SUITES = ("deploy", "accuracy", "memory", "latency")  # in the order they run: latency last, in its own profile
+SUITES = ("deploy", "accuracy", "memory", "latency")  # in the order they run; latency has its own profile
 SCENARIOS = ("single_stream", "multi_stream", "offline", "server", "periodic")
 COMMAND = "command"  # the one kind of runtime that a plan can define
 PROTOCOLS = ("json-lines", "benchmark_model")  # of docs/agent-protocol.md, Commands

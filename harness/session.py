@@ -13,6 +13,7 @@ import platform as host_platform
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -53,6 +54,7 @@ from harness.selection import Target
 from harness.store import SessionWriter, Store, update_latest
 
 ATTEMPTS = 2  # of a run that a TransientError ended
+NOT_DEPLOYED = "not measured: the model did not deploy, see the deploy suite."
 REASON_CHARS = 300  # of a runtime's own words in a message (chosen: what it says first says most)
 
 
@@ -113,6 +115,9 @@ class Session:
         self._cases: dict[str, ModelCase] = {}
         self._known: dict[str, Look] = {}
         self._rejected: set[str] = set()
+        self._misused: set[str] = (
+            set()
+        )  # targets whose first usage error was told: the next would say the same
         self._benches: dict[tuple[str, str, str], Bench] = {}
         self._writer: SessionWriter | None = None
         self._leases = contextlib.ExitStack()
@@ -145,7 +150,9 @@ class Session:
         reason: str | None = None
         try:
             if target.id in self._rejected and measure.suite != "deploy":
-                raise Unsupported("not measured: the model did not deploy, see the deploy suite.")
+                raise Unsupported(NOT_DEPLOYED)
+            if target.id in self._misused:
+                raise Unsupported("not measured: see the first error of this model.")
             with self.progress.step(target.model.name):
                 observation = self._observe(measure, target)
         except KeyboardInterrupt:
@@ -163,10 +170,16 @@ class Session:
             outcome, error = Outcome.INFRA_ERROR, why
         except ConfigError as why:
             outcome, error = Outcome.USAGE_ERROR, why
+            self._misused.add(target.id)
         except HarnessError as why:
             outcome, error, transient = Outcome.INFRA_ERROR, why, isinstance(why, TransientError)
-        except Exception:
+        except Exception as why:
             self.internal_error = True
+            seen, reason = Observation(log=traceback.format_exc()), f"internal error: {why!r}"
+            run = self._record(
+                kind, target, test, attempt, started_at, started, Outcome.INVALID, seen, reason=reason
+            )
+            self._keep(run)
             raise
         run = self._record(
             kind, target, test, attempt, started_at, started, outcome, observation, error, reason
@@ -322,9 +335,12 @@ class Session:
     def _open_store(self) -> SessionWriter:
         if self._writer is None:
             self._writer = Store(self.options.reports_dir).open_session(
-                self.record(), self.options.report_dir
+                self.record(), self.options.report_dir, self._use_writer
             )
         return self._writer
+
+    def _use_writer(self, writer: SessionWriter) -> None:
+        self._writer = writer
 
     def _keep(self, run: Run) -> None:
         self._open_store().add_run(run)

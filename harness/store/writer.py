@@ -51,6 +51,7 @@ class SessionWriter:
         self.warnings: list[str] = []
         self._record = record
         self._index = index
+        self._was_interrupted = False
 
     def add_run(self, run: Run) -> Path:
         """Store a run; it becomes visible by one rename. Returns its folder.
@@ -100,9 +101,18 @@ class SessionWriter:
         self.note("session", lambda: self._index.put_session(record, self.folder))
 
     def note(self, what: str, write: Callable[[], None]) -> None:
-        """Call `write`, which updates the index; where it fails, keep and log a warning."""
+        """Call `write`, which updates the index; where it fails, keep and log a warning.
+
+        After an interrupt the index is left alone: an import that was cut short leaves a module that can't
+        be used in this process. `Store.reindex` adds what is missing.
+        """
+        if self._was_interrupted:
+            return
         try:
             write()
+        except KeyboardInterrupt:
+            self._was_interrupted = True
+            raise
         except StoredRunError as error:
             text = f"{what} is stored but not in the index: {error}"
             self.warnings.append(text)
@@ -116,9 +126,16 @@ class Store:
         self.reports_dir = reports_dir
         self.index = Index(index_url or f"sqlite:///{reports_dir.absolute() / INDEX_FILE}", reports_dir)
 
-    def open_session(self, record: SessionRecord, folder: Path | None = None) -> SessionWriter:
+    def open_session(
+        self,
+        record: SessionRecord,
+        folder: Path | None = None,
+        opened: Callable[[SessionWriter], None] = lambda writer: None,
+    ) -> SessionWriter:
         """Make the session's folder with an unfinished session.json, and return its writer.
 
+        `opened` gets the writer as soon as the folder is there: noting it in the index takes long enough
+        (it imports SQLAlchemy) to be interrupted, and the session must be finished all the same.
         `folder` overrides `reports_dir/<session_id>`. Raises ConfigError where the folder holds a session
         already, HostSetupError if the disk refuses.
         """
@@ -135,6 +152,7 @@ class Store:
         make_folder(place / RUNS_FOLDER)
         _write_session(place, record, None)
         writer = SessionWriter(record, place, self.index)
+        opened(writer)
         writer.note("session", lambda: self._put_session(record, place))
         return writer
 

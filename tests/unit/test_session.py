@@ -169,8 +169,37 @@ def test_an_interrupt_is_stored_first(desk):
 
 def test_a_fault_of_ours_is_raised(desk):
     with pytest.raises(ZeroDivisionError):
-        desk.run(ZeroDivisionError())
+        desk.run(ZeroDivisionError("by nought"))
     assert desk.session.internal_error
+    (run,) = desk.stored()
+    assert (run.outcome, run.reason) == (Outcome.INVALID, "internal error: ZeroDivisionError('by nought')")
+    assert "Traceback" in run.log
+
+
+def test_an_interrupt_while_the_store_opens_leaves_a_finished_session(desk, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def broken(*_):
+        raise AttributeError("sqlalchemy was imported in part")
+
+    monkeypatch.setattr(sessions.Store, "_put_session", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        desk.run(None)
+    desk.session.interrupted = True  # as the plugin does
+    monkeypatch.setattr("harness.store.index.Index.put_session", broken)
+    record = read_session(desk.session.finish()).record
+    assert record.interrupted
+    assert record.finished_at is not None
+
+
+def test_a_usage_error_is_told_once_a_target(desk):
+    assert desk.run(ConfigError("bad shape"), suite="deploy").outcome is Outcome.USAGE_ERROR
+    run = desk.run(suite="memory")  # would measure nothing: the script is empty
+    assert (run.outcome, run.reason) == (
+        Outcome.SKIPPED,
+        "not measured: see the first error of this model.",
+    )
 
 
 def test_the_session_is_on_disk_before_its_first_measurement(desk, monkeypatch):
