@@ -2,20 +2,21 @@
 
 The device's store (harness/agent/store.py) is content-addressed: a file becomes visible under its SHA-256
 only after its bytes were verified there, and a model's name is switched to it in one atomic step. A cut
-at any moment leaves the previous version active.
+at any moment leaves the previous version active. What is there already is read and verified again before
+it is used, because a disk may have changed it since; what was changed is removed there and sent anew.
 """
 
 from __future__ import annotations
 
 import posixpath
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.connect.base import Connection
-from harness.errors import DeviceFull
+from harness.errors import DeviceFull, WireError
 from harness.model import Artifact
 from harness.remote import AgentClient
 from harness.runtimes import Environment
@@ -61,13 +62,23 @@ def deploy(
 ) -> Deployed:
     """Put `artifact` on the device and make it the active version of its name.
 
-    Raises DeviceFull before anything is sent, WireError where the bytes arrived changed.
+    The device reads the object whole before the switch; one that it kept changed is sent once more.
+    Raises DeviceFull before anything is sent, WireError where the bytes arrived, or were kept, changed.
     """
-    pushed = push_object(connection, client, artifact.path, artifact.sha256, artifact.size_bytes, progress)
-    switched = client.request(
-        "store_activate",
-        {"name": artifact.name, "sha256": artifact.sha256, "suffix": Path(artifact.path).suffix},
-    ).args
+    file = _File(artifact.path, artifact.sha256, artifact.size_bytes)
+    free_bytes, present = _look(client, file)
+    pushed = not present
+    if pushed:
+        _send_object(connection, client, file, free_bytes, progress)
+    try:
+        switched = _activate(client, artifact)
+    except WireError:
+        free_bytes, present = _look(client, file)
+        if present:  # not damage: the agent removes what is damaged
+            raise
+        _send_object(connection, client, file, free_bytes, progress)
+        pushed = True
+        switched = _activate(client, artifact)
     path = client.request("store_path", {"sha256": artifact.sha256}).args["path"]
     return Deployed(artifact.name, path, artifact.sha256, pushed, switched.get("previous"))
 
@@ -80,25 +91,67 @@ def push_object(
     size_bytes: int,
     progress: ByteProgress | None = None,
 ) -> bool:
-    """Put a file into the device's store under its hash; return whether it had to be sent."""
+    """Put a file into the device's store under its hash; return whether it had to be sent.
+
+    One that is there is verified there, and sent anew where it was changed. Raises as `deploy` does.
+    """
+    file = _File(source, sha256, size_bytes)
+    free_bytes, present = _look(client, file)
+    if present:
+        try:
+            client.request("store_verify", {"sha256": sha256}, timeout_s=transfer_timeout_s(size_bytes))
+            return False
+        except WireError:
+            free_bytes, present = _look(client, file)
+            if present:  # not damage: the agent removes what is damaged
+                raise
+    _send_object(connection, client, file, free_bytes, progress)
+    return True
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+def _look(client: AgentClient, file: _File) -> tuple[int, bool]:
+    """Return the bytes free on the device, and whether it has the object (whole or not)."""
     status = client.request("store_status").args
-    if any(o["sha256"] == sha256 for o in status["objects"]):
-        return False
-    require_space(connection.device_name, int(status["free_bytes"]), size_bytes, source.name)
-    incoming = _send(connection, source, size_bytes, progress)
+    return int(status["free_bytes"]), any(o["sha256"] == file.sha256 for o in status["objects"])
+
+
+def _activate(client: AgentClient, artifact: Artifact) -> Mapping[str, Any]:
+    return client.request(
+        "store_activate",
+        {"name": artifact.name, "sha256": artifact.sha256, "suffix": Path(artifact.path).suffix},
+        timeout_s=transfer_timeout_s(artifact.size_bytes),  # it reads the object
+    ).args
+
+
+def _send_object(
+    connection: Connection,
+    client: AgentClient,
+    file: _File,
+    free_bytes: int,
+    progress: ByteProgress | None,
+) -> None:
+    require_space(connection.device_name, free_bytes, file.size_bytes, file.path.name)
+    incoming = _send(connection, file.path, file.size_bytes, progress)
     client.request(
         "store_commit",
-        {"incoming": incoming, "sha256": sha256, "size_bytes": size_bytes},
-        timeout_s=transfer_timeout_s(size_bytes),
+        {"incoming": incoming, "sha256": file.sha256, "size_bytes": file.size_bytes},
+        timeout_s=transfer_timeout_s(file.size_bytes),
     )
-    return True
 
 
 def push_environment(
     connection: Connection, client: AgentClient, env: Environment, progress: ByteProgress | None = None
 ) -> bool:
-    """Install a runtime environment on the device; return whether it had to be sent."""
-    if env.sha256 in client.request("env_status").args["envs"]:
+    """Install a runtime environment on the device; return whether it had to be sent: it wasn't there, or
+    files of it are missing or cut."""
+    if env.sha256 in client.request("env_status", {"sha256": env.sha256}).args["envs"]:
         return False
     free = int(client.request("store_status").args["free_bytes"])
     require_space(connection.device_name, free, env.size_bytes * (1 + UNPACKED_RATIO), str(env.runtime))

@@ -45,9 +45,9 @@ class Args:
             raise self._bad(name, "is %r, expected a plain file name of at most 128 bytes" % value)
         return value
 
-    def sha256(self, name: str) -> str:
-        value = self.text(name)
-        if not _SHA256.match(value):
+    def sha256(self, name: str, default: Any = _MISSING) -> str:
+        value = self.text(name, default)
+        if value != default and not _SHA256.match(value):
             raise self._bad(name, "is %r, expected 64 lower-case hex digits" % value)
         return value
 

@@ -1,22 +1,42 @@
-"""Runtime environments: a verified tar becomes `envs/<sha256>/`, whole or not at all."""
+"""Runtime environments: a verified tar becomes `envs/<sha256>/`, whole or not at all.
+
+`.manifest` in it says which files were unpacked, with their sizes. An environment that lacks one of them, or
+has one of another size, counts as absent and is installed anew. Bytes that change in place are not noticed:
+reading hundreds of megabytes before each session would cost more than it finds.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import stat
 import tarfile
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 from .faults import Fault
-from .store import Store, sync_folder
+from .store import Store, sync_folder, write_whole
 
 MAX_MEMBERS = 200000
 MAX_UNPACKED_BYTES = 8 << 30
+MANIFEST = ".manifest"
 
 
 def installed(store: Store) -> List[str]:
     """Return the hashes of the environments that are there."""
     return sorted(name for name in os.listdir(store.path("envs")) if not name.startswith("."))
+
+
+def is_whole(store: Store, sha256: str) -> bool:
+    """Return whether an environment is there with every file that was unpacked, each of its size."""
+    folder = store.path("envs", sha256)
+    try:
+        with open(os.path.join(folder, MANIFEST), "rb") as file:
+            sizes = json.loads(file.read().decode("utf-8"))
+        found = {name: os.lstat(os.path.join(folder, name)) for name in sizes}
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    return all(stat.S_ISREG(s.st_mode) and s.st_size == sizes[name] for name, s in found.items())
 
 
 def env_path(store: Store, sha256: str) -> str:
@@ -28,10 +48,10 @@ def env_path(store: Store, sha256: str) -> str:
 
 
 def install(store: Store, incoming: str, sha256: str) -> Tuple[str, bool]:
-    """Unpack a pushed tar (plain, gz, bz2 or xz); return its folder and whether it was there already."""
+    """Unpack a pushed tar (plain, gz, bz2 or xz); return its folder and whether it was there, whole."""
     target = store.path("envs", sha256)
     source = store.path("incoming", incoming)
-    if os.path.isdir(target):
+    if is_whole(store, sha256):
         if os.path.isfile(source):
             os.unlink(source)
         return target, True
@@ -40,8 +60,10 @@ def install(store: Store, incoming: str, sha256: str) -> Tuple[str, bool]:
     shutil.rmtree(staging, ignore_errors=True)
     try:
         os.mkdir(staging)
-        _unpack(source, staging)
+        write_whole(os.path.join(staging, MANIFEST), json.dumps(_unpack(source, staging)).encode("utf-8"))
         os.sync()  # one for thousands of files; each must be on disk before the folder gets its name
+        if os.path.isdir(target):
+            remove(store, sha256)
         os.rename(staging, target)
     except (tarfile.TarError, EOFError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise Fault(
@@ -57,7 +79,8 @@ def install(store: Store, incoming: str, sha256: str) -> Tuple[str, bool]:
 def remove(store: Store, sha256: str) -> None:
     """Remove an environment. Raises `not_found`."""
     path = env_path(store, sha256)
-    doomed = store.path("envs", ".%s.%d" % (sha256, os.getpid()))
+    doomed = store.path("envs", ".%s.removed.%d" % (sha256, os.getpid()))
+    shutil.rmtree(doomed, ignore_errors=True)
     os.rename(path, doomed)  # gone at once, even if the power fails half-way through the files
     shutil.rmtree(doomed)
 
@@ -70,8 +93,12 @@ def remove_leftovers(store: Store) -> None:
             shutil.rmtree(store.path("envs", name), ignore_errors=True)
 
 
-def _unpack(source: str, folder: str) -> None:
-    """Unpack plain files and folders whose names stay inside; anything else is refused."""
+def _unpack(source: str, folder: str) -> Dict[str, int]:
+    """Unpack plain files and folders whose names stay inside; anything else is refused.
+
+    Return the files' sizes by name, but for .pyc: Python writes those anew when it likes.
+    """
+    sizes: Dict[str, int] = {}
     members, unpacked = 0, 0
     with tarfile.open(source, "r|*") as tar:
         for member in tar:
@@ -94,6 +121,10 @@ def _unpack(source: str, folder: str) -> None:
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "wb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
+            name = os.path.relpath(target, folder)
+            if not name.endswith(".pyc"):
+                sizes[name] = member.size
+    return sizes
 
 
 def _safe_parts(member: tarfile.TarInfo) -> List[str]:
@@ -102,6 +133,8 @@ def _safe_parts(member: tarfile.TarInfo) -> List[str]:
         raise Fault(
             "bad_request", "`%s` in the tar is a link or a device; only files and folders" % member.name
         )
+    if parts == [MANIFEST]:
+        raise Fault("bad_request", "`%s` in the tar is a name the agent keeps for itself" % member.name)
     if member.name.startswith("/") or ".." in parts or "\0" in member.name or not (parts or member.isdir()):
         raise Fault("bad_request", "`%s` in the tar leaves its folder" % member.name)
     return parts

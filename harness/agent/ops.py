@@ -111,8 +111,10 @@ def env_install(device: Device, args: Args) -> Dict[str, Any]:
 
 
 def env_status(device: Device, args: Args) -> Dict[str, Any]:
+    asked = args.sha256("sha256", "")
     args.done()
-    return {"envs": env.installed(device.store)}
+    envs = env.installed(device.store)
+    return {"envs": [sha256 for sha256 in envs if sha256 != asked or env.is_whole(device.store, sha256)]}
 
 
 def env_remove(device: Device, args: Args) -> Dict[str, Any]:

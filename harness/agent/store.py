@@ -1,7 +1,7 @@
 """The device's content-addressed store: whenever the power fails, names point at whole, verified files.
 
 incoming/<name>              what a connection pushed; not trusted yet
-objects/<sha256>             verified, fsynced, never changed
+objects/<sha256>             verified, fsynced, read-only; verified again before each use
 links/<sha256><suffix>   ->  ../objects/<sha256>: the object under the extension some programs want
 active/<name>            ->  ../links/… or ../objects/…: the version in use, switched by one rename
 history/<name>.json          versions in order of activation; the symlink alone says which is active
@@ -9,6 +9,7 @@ history/<name>.json          versions in order of activation; the symlink alone 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -61,6 +62,17 @@ def write_whole(path: str, data: bytes) -> None:
     sync_folder(os.path.dirname(path))
 
 
+def _damage(path: str, sha256: str) -> Optional[str]:
+    """Return what is wrong with a file that should have this hash, None if nothing is."""
+    try:
+        found = hash_file(path)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return "it can't be read (%s)" % error.strerror  # a bad block: new bytes get another
+    return None if found == sha256 else "its content is %s" % found
+
+
 def _remove(path: str) -> bool:
     try:
         os.unlink(path)
@@ -108,23 +120,29 @@ class Store:
         return path
 
     def commit(self, incoming: str, sha256: str, size_bytes: int) -> bool:
-        """Make a pushed file an object; return whether it was there already."""
+        """Make a pushed file an object; return whether it was there already, whole."""
         target = self.path("objects", sha256)
-        if os.path.isfile(target) and os.path.getsize(target) == size_bytes:
+        if os.path.isfile(target) and _damage(target, sha256) is None:
             _remove(self.path("incoming", incoming))
             return True
         path = self.take_incoming(incoming, sha256, size_bytes)
-        os.chmod(path, 0o644)
+        os.chmod(path, 0o444)
         os.replace(path, target)
         sync_folder(self.path("objects"))
         return False
 
     def verify(self, sha256: str) -> int:
-        """Return the size of an object after reading all of it. Raises `checksum` if it changed on disk."""
+        """Return the size of an object after reading all of it.
+
+        One that changed on disk is removed: raises `checksum`. One that isn't there: `not_found`.
+        """
         path = self.object_path(sha256)
-        found = hash_file(path)
-        if found != sha256:
-            raise Fault("checksum", "objects/%s: its content is %s; push it again" % (sha256, found))
+        damage = _damage(path, sha256)
+        if damage is not None:
+            # gone, so that the next push sends it: a damaged object under the right name would stay for ever
+            _remove(path)
+            sync_folder(self.path("objects"))
+            raise Fault("checksum", "objects/%s: %s; it was removed, push it again" % (sha256, damage))
         return os.path.getsize(path)
 
     def object_path(self, sha256: str) -> str:
@@ -135,10 +153,13 @@ class Store:
         return path
 
     def activate(self, name: str, sha256: str, suffix: str) -> Optional[str]:
-        """Make an object the active version of `name`; return the hash that was active before."""
-        self.object_path(sha256)
+        """Make an object the active version of `name`; return the hash that was active before.
+
+        It is read whole before: raises `checksum` as `verify` does, and the old version stays active.
+        """
         if not _SUFFIX.match(suffix):
             raise Fault("bad_request", "store_activate: `suffix` is %r, expected none or .letters" % suffix)
+        self.verify(sha256)
         previous = self.active(name)
         versions = [entry for entry in self._history(name) if entry["sha256"] != sha256]
         versions.append({"sha256": sha256, "suffix": suffix, "activated_at_ns": time.time_ns()})
@@ -158,7 +179,7 @@ class Store:
         if index == 0:
             raise Fault("not_found", "`%s` has no version before %s" % (name, active))
         before = versions[index - 1]
-        self.object_path(before["sha256"])
+        self.verify(before["sha256"])
         self._switch(name, before["sha256"], before["suffix"])
         return str(before["sha256"])
 

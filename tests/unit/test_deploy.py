@@ -1,7 +1,16 @@
-"""Deployment's own decisions, against a device that is scripted; the rest is in tests/device."""
+"""Deployment's own decisions: against a device that is scripted, and damage on this host's own agent.
+
+The rest is in tests/device.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import sys
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +18,11 @@ from typing import Any
 import pytest
 
 from harness import deploy
+from harness.connect.local import LocalConnection
 from harness.errors import DeviceFull, WireError
-from harness.model import Artifact, RuntimeSpec
+from harness.model import Artifact, DeviceType, RuntimeSpec
+from harness.model import Device as KnownDevice
+from harness.remote import AgentClient
 from harness.runtimes import Environment
 
 MB = 1_000_000
@@ -30,6 +42,7 @@ class Device:
             "store_activate": {"previous": "old", "path": "/home/active/door"},
             "store_path": {"path": "/home/objects/abc"},
             "store_commit": {"already": False},
+            "store_verify": {"size_bytes": MB},
             "env_install": {},
             **replies,
         }
@@ -125,3 +138,117 @@ def test_versions_rollback_and_garbage_as_the_device_says():
     assert deploy.roll_back(device, "door") == "a"
     assert deploy.collect_garbage(device, keep_versions=1, keep=["c"]) == (("a",), 7)
     assert device.asked[-1] == ("store_gc", {"keep_versions": 1, "keep": ["c"]})
+
+
+# --- bytes that a disk changed, through the agent -------------------------------------------------
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalConnection]:
+    home = str(tmp_path / "home")
+    opened = LocalConnection(KnownDevice("here", DeviceType("host"), "local", home=home))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(local: LocalConnection) -> Iterator[AgentClient]:
+    with AgentClient.start(local, python=sys.executable, timeout_s=60.0) as started:
+        yield started
+
+
+def model(folder: Path, content: bytes, name: str = "door") -> Artifact:
+    path = folder / "door.onnx"
+    path.write_bytes(content)
+    return Artifact(name, path, hashlib.sha256(content).hexdigest(), len(content), "onnx")
+
+
+def flip(path: Path) -> None:
+    """Change one byte; the size stays."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    os.chmod(path, 0o644)
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    os.chmod(path, 0o644)
+    os.truncate(path, 1)
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+def test_a_model_that_the_disk_changed_is_sent_again(local, client, tmp_path, damage):
+    door = model(tmp_path, b"weights" * 100)
+    first = deploy.deploy(local, client, door)
+    damage(Path(first.path))
+    again = deploy.deploy(local, client, door)
+    assert (first.pushed, again.pushed) == (True, True)
+    assert Path(again.path).read_bytes() == door.path.read_bytes()
+    assert not deploy.deploy(local, client, door).pushed
+    assert os.stat(again.path).st_mode & 0o777 == 0o444
+
+
+def test_another_names_version_is_not_taken_over_changed(local, client, tmp_path):
+    flip(Path(deploy.deploy(local, client, model(tmp_path, b"weights")).path))
+    gate = deploy.deploy(local, client, model(tmp_path, b"weights", "gate"))
+    assert gate.pushed
+    assert (Path(local.home()) / "active" / "gate").read_bytes() == b"weights"
+
+
+def test_inputs_that_the_disk_changed_are_sent_again(local, client, tmp_path):
+    door = model(tmp_path, b"inputs")
+    put = (local, client, door.path, door.sha256, door.size_bytes)
+    stored = Path(local.home()) / "objects" / door.sha256
+    assert deploy.push_object(*put)
+    assert not deploy.push_object(*put)
+    flip(stored)
+    assert deploy.push_object(*put)
+    assert stored.read_bytes() == b"inputs"
+
+
+def test_a_version_that_the_disk_changed_is_not_rolled_back_to(local, client, tmp_path):
+    old = deploy.deploy(local, client, model(tmp_path, b"one"))
+    new = deploy.deploy(local, client, model(tmp_path, b"two"))
+    flip(Path(old.path))
+    with pytest.raises(WireError, match=r"its content is [0-9a-f]{64}; it was removed"):
+        deploy.roll_back(client, "door")
+    assert client.request("store_status").args["active"] == {"door": new.sha256}
+
+
+def test_a_disk_that_keeps_changing_bytes_fails_after_the_second_try():
+    device = Device(store_activate=WireError("objects/abc: its content is x."))
+    with pytest.raises(WireError, match="its content is x"):
+        deploy.deploy(device, device, door())
+    assert len(device.sent) == 2
+
+
+def test_an_error_that_removed_nothing_is_not_answered_by_sending():
+    there = {"free_bytes": 1000 * MB, "objects": [{"sha256": "abc", "size_bytes": MB}], "active": {}}
+    broken = WireError("the agent's stream is broken.")
+    device = Device(store_status=there, store_activate=broken, store_verify=broken)
+    with pytest.raises(WireError, match="stream"):
+        deploy.deploy(device, device, door())
+    with pytest.raises(WireError, match="stream"):
+        deploy.push_object(device, device, Path("x"), "abc", MB)
+    assert device.sent == []
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink])
+def test_an_environment_with_missing_bytes_is_installed_again(local, client, tmp_path, damage):
+    path = tmp_path / "env.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo("site/pkg/__init__.py")
+        info.size = 6
+        tar.addfile(info, io.BytesIO(b"x = 1\n"))
+    tarred = path.read_bytes()
+    sha256 = hashlib.sha256(tarred).hexdigest()
+    own = Environment(sha256, path, len(tarred), "own", RuntimeSpec("own"), ())
+    module = Path(local.home()) / "envs" / sha256 / "site" / "pkg" / "__init__.py"
+    assert deploy.push_environment(local, client, own)
+    (module.parent / "__pycache__").mkdir()
+    (module.parent / "__pycache__" / "__init__.pyc").write_bytes(b"Python's own")
+    assert not deploy.push_environment(local, client, own)
+    damage(module)
+    assert deploy.push_environment(local, client, own)
+    assert module.read_bytes() == b"x = 1\n"
+    assert not deploy.push_environment(local, client, own)

@@ -61,6 +61,7 @@ def test_files_arrive_with_their_folders(store: Store, mode: str) -> None:
         file("../evil.py"),
         file("site/../../evil.py"),
         file("/etc/evil"),
+        file(".manifest"),
         special("link", tarfile.SYMTYPE, "/etc/passwd"),
         special("hard", tarfile.LNKTYPE, "site/a.py"),
         special("fifo", tarfile.FIFOTYPE),
@@ -121,3 +122,15 @@ def test_remove_and_leftovers(store: Store) -> None:
     left.mkdir()
     env.remove_leftovers(store)
     assert not left.exists()
+
+
+def test_an_environment_without_a_readable_manifest_is_not_whole(store: Store) -> None:
+    data = tar_of(file("site/a.py"))
+    path, _ = install(store, data)
+    assert env.is_whole(store, os.path.basename(path))
+    Path(path, env.MANIFEST).write_text("{")
+    assert not env.is_whole(store, os.path.basename(path))
+    assert install(store, data) == (path, False)
+    assert env.is_whole(store, os.path.basename(path))
+    assert os.listdir(store.path("envs")) == [os.path.basename(path)]
+    assert not env.is_whole(store, "0" * 64)

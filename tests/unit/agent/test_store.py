@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -25,6 +26,13 @@ def put(store: Store, data: bytes) -> str:
     Path(store.path("incoming", "x")).write_bytes(data)
     store.commit("x", sha256, len(data))
     return sha256
+
+
+def rot(store: Store, sha256: str) -> None:
+    """Change an object's bytes, as a worn card does; its size stays."""
+    path = Path(store.object_path(sha256))
+    path.chmod(0o644)
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
 
 
 def content(store: Store, name: str) -> bytes:
@@ -71,9 +79,46 @@ def test_a_half_object_is_replaced(store: Store) -> None:
 
 def test_an_object_that_rotted_is_noticed(store: Store) -> None:
     sha256 = put(store, b"model")
-    Path(store.object_path(sha256)).write_bytes(b"mode!")
-    with pytest.raises(Fault, match="push it again"):
+    rot(store, sha256)
+    with pytest.raises(Fault, match="push it again") as caught:
         store.verify(sha256)
+    assert caught.value.kind == "checksum"
+    assert store.status()["objects"] == []
+
+
+def test_an_object_that_rotted_is_not_activated(store: Store) -> None:
+    first, second = put(store, b"one"), put(store, b"two")
+    store.activate("m", first, "")
+    rot(store, second)
+    with pytest.raises(Fault, match=r"its content is [0-9a-f]{64}; it was removed"):
+        store.activate("m", second, "")
+    assert content(store, "m") == b"one"
+    assert [v["sha256"] for v in store.versions("m")] == [first]
+
+
+def test_an_object_on_a_bad_block_is_removed_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sha256 = put(store, b"model")
+
+    def unreadable(path: str, sync: bool = False) -> str:
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    monkeypatch.setattr(store_module, "hash_file", unreadable)
+    with pytest.raises(Fault, match=r"can't be read \(Input/output error\); it was removed") as caught:
+        store.verify(sha256)
+    assert caught.value.kind == "checksum"
+    assert store.status()["objects"] == []
+
+
+def test_a_commit_replaces_an_object_that_rotted(store: Store) -> None:
+    sha256 = put(store, b"model")
+    rot(store, sha256)
+    Path(store.path("incoming", "x")).write_bytes(b"model")
+    assert store.commit("x", sha256, 5) is False
+    assert store.verify(sha256) == 5
+
+
+def test_objects_are_read_only(store: Store) -> None:
+    assert os.stat(store.object_path(put(store, b"model"))).st_mode & 0o777 == 0o444
 
 
 def test_activate_switches_and_lists_versions_newest_first(store: Store) -> None:
