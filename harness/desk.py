@@ -40,14 +40,14 @@ class Desk:
         self.exit_code = 0
         self.terminal = _terminal()
         self.folder: Path | None = None
+        self.reports_dir = Path(config.invocation_params.dir) / "reports"
         self.termination = Termination()
 
     def read(self) -> None:
         """Read devices.toml and the plan, and settle what is measured on what. Raises ConfigError."""
         option = self.config.option
-        registry = registries.load_registry(
-            registries.find_devices_file(option.hil_devices_file, Path(self.config.invocation_params.dir))
-        )
+        file = registries.find_devices_file(option.hil_devices_file, Path(self.config.invocation_params.dir))
+        registry = registries.load_registry(file)
         self.local = registry.devices.get("local")
         chosen: dict[str, Device] = {}
         for name in option.hil_device or ():
@@ -56,6 +56,7 @@ class Desk:
         self.devices = tuple(chosen.values())
         path = self._plan_path(option.hil_plan)
         self.plan = plans.load_plan(path) if path else Plan(None)
+        self.reports_dir = self._repository(file, path) / "reports"
         runtimes = [model_files.parse_runtime(text) for text in option.hil_runtime or ()]
         shapes = dict(model_files.parse_shape(text) for text in option.hil_shape or ())
         self.models = selection.select_models(self.plan, option.hil_model or (), runtimes, shapes)
@@ -70,6 +71,17 @@ class Desk:
                 return folder / "release.toml"
         return None
 
+    def _repository(self, devices_file: Path, plan_path: Path | None) -> Path:
+        """Return the folder that reports/ goes into: devices.toml's, else the plan's suites', else this one.
+
+        Not pytest's rootdir: without an ini file it is the common folder of all arguments, --model's too.
+        """
+        if not registries.is_packaged(devices_file):
+            return devices_file.parent
+        if plan_path is not None:
+            return plan_path.resolve().parent.parent
+        return Path(self.config.invocation_params.dir)
+
     def targets(self) -> list[Target]:
         return [Target(device, model) for device in self.devices for model in self.models]
 
@@ -80,7 +92,7 @@ class Desk:
         writer = self.config.get_terminal_writer()
         self.session = Session(
             SessionOptions(
-                reports_dir=self.config.rootpath / "reports",
+                reports_dir=self.reports_dir,
                 report_dir=Path(option.hil_report_dir) if option.hil_report_dir else None,
                 threads=option.hil_threads,
                 command=("pytest", *self.config.invocation_params.args),

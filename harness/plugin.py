@@ -27,6 +27,8 @@ from harness.selection import Target
 if TYPE_CHECKING:
     pass
 
+MAX_THREADS = 1024  # chosen: beyond any board's cores, and below what makes a runtime exhaust them
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("harness", "hardware-in-the-loop benchmarks")
@@ -40,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--plan", dest="hil_plan", metavar="FILE", help="the plan (default: release.toml beside the suites)")
     add("--runtime", dest="hil_runtime", action="append", metavar="NAME[==VERSION]",
         help="runtime to use instead of the plan's; several compare builds (repeatable)")  # fmt: skip
-    add("--threads", dest="hil_threads", type=_positive, default=1, metavar="N",
+    add("--threads", dest="hil_threads", type=_threads, default=1, metavar="N",
         help="threads of the runtime (default: 1)")  # fmt: skip
     add("--shape", dest="hil_shape", action="append", metavar="INPUT=1x3x96x96",
         help="shape of an input that the model leaves open (repeatable)")  # fmt: skip
@@ -48,11 +50,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="put this session here (default: reports/<session>/)")  # fmt: skip
 
 
-def _positive(text: str) -> int:
+def _threads(text: str) -> int:
     import argparse
 
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_THREADS):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_THREADS}, got {text!r}")
     return int(text)
 
 

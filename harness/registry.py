@@ -58,6 +58,11 @@ def find_devices_file(given: str | Path | None, start: Path) -> Path:
     return _PACKAGED
 
 
+def is_packaged(path: Path) -> bool:
+    """Return whether `path` is the inventory that comes with the harness."""
+    return path == _PACKAGED
+
+
 def load_registry(path: Path) -> Registry:
     """Return what `path` holds. Raises ConfigError with every problem found."""
     problems = Problems(path)

@@ -1,4 +1,4 @@
-"""`harness init`: devices.toml, suites/ and a conftest in the user's own repository."""
+"""`harness init`: devices.toml, suites/ with a conftest, and a pytest.ini in the user's own repository."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any
 from harness.cli.options import add_command
 from harness.errors import ConfigError
 
+PYTEST_FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+
 
 def add_parser(commands: Any) -> None:
     parser = add_command(
         commands,
         "init",
         "write devices.toml and suites/ into a folder",
-        "Write devices.toml (this host and an emulated Pi), suites/ with a conftest and an empty plan.\n"
+        "Write devices.toml (this host and an emulated Pi), suites/ with a conftest and an empty plan,\n"
+        "and a pytest.ini where nothing configures pytest yet.\n"
         "Files that exist are never touched: then nothing at all is written.",
     )
     parser.add_argument("folder", nargs="?", default=".", help="your repository (default: here)")
@@ -35,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
             where=str(target),
             next_step="Move them away, or edit them by hand.",
         )
+    if not any((target / name).exists() for name in PYTEST_FILES):
+        # pytest's rootdir; without it that depends on the arguments, and so does what pytest keeps there
+        files["pytest.ini"] = "[pytest]\ntestpaths = suites\n"
     for name, text in files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -69,8 +69,15 @@ def test_a_dynamic_shape_not_given(repository):
     refused(repository.local("dynamic_shape.onnx", "-m", "deploy"), "--shape")
 
 
-def test_threads_must_be_a_number(repository):
-    refused(repository.local("tiny.onnx", "--threads", "0"), "--threads")
+@pytest.mark.parametrize("text", ["0", "1025"])
+def test_threads_must_be_a_number_in_range(repository, text):
+    refused(repository.local("tiny.onnx", "--threads", text), "--threads", "from 1 to 1024")
+
+
+def test_a_usage_error_is_told_once(repository):
+    done = repository.local("dynamic_shape.onnx", "-rs")
+    refused(done, "not measured: see the first error of this model")
+    assert done.output.count("Add --shape") <= 2, done.output  # the failure and pytest's summary of it
 
 
 @pytest.mark.parametrize(

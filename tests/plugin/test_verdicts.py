@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
+from support.repository import TIMEOUT_S
+from support.tiny import MODELS
 
 BUDGETS = """
 schema_version = 1
@@ -17,8 +23,6 @@ model_size_bytes = {limit}
 
 
 def plan(repository, limit, model="tiny.onnx"):
-    from support.tiny import MODELS
-
     path = repository.root / "suites" / "release.toml"
     path.write_text(BUDGETS.format(path=MODELS / model, limit=limit))
 
@@ -95,8 +99,6 @@ def test_a_device_that_does_not_answer_is_an_error_with_75(repository):
             + "A" * 43
             + '"\n'
         )
-    from support.tiny import MODELS
-
     done = repository.pytest("--device", "gone", "--model", str(MODELS / "tiny.onnx"), "-m", "deploy")
     assert done.returncode == 75, done.output
     assert "ERROR" in done.output
@@ -125,3 +127,21 @@ def test_a_users_own_suite_uses_the_fixtures(repository):
         "    assert deploy_run.outcome == 'completed'\n"
     )
     assert repository.local("tiny.onnx", "-k", "test_own").returncode == 0
+
+
+def test_reports_land_beside_devices_toml_not_beside_the_model(repository):
+    # without an ini file pytest's rootdir is the common folder of all arguments
+    (repository.root / "pytest.ini").unlink()
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "suites", "-m", "deploy"]
+    env = {**os.environ, "HIL_HARNESS_STATE": str(repository.root / "state")}
+    done = subprocess.run(
+        [*argv, "--device", "local", "--model", str(MODELS / "tiny.onnx")],
+        cwd=repository.root,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert (repository.root / "reports" / "latest" / "report.html").is_file()

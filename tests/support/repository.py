@@ -96,7 +96,6 @@ class Repository:
     def make(cls, root: Path) -> Repository:
         """Return a repository in the new folder `root`."""
         root.mkdir()
-        (root / "pytest.ini").write_text("[pytest]\n")
         if main(["init", str(root)]) != 0:
             raise RuntimeError(f"`harness init {root}` failed")
         return cls(root)

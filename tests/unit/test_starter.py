@@ -35,3 +35,12 @@ def test_init_touches_nothing_that_exists(tmp_path, capsys):
     assert "devices.toml" in capsys.readouterr().err
     assert (tmp_path / "devices.toml").read_text() == "mine"
     assert not (tmp_path / "suites").exists()
+
+
+def test_init_writes_a_pytest_ini_where_nothing_configures_pytest(tmp_path):
+    assert main(["init", str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new" / "pytest.ini").read_text().startswith("[pytest]\n")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "pyproject.toml").write_text("")
+    assert main(["init", str(tmp_path / "old")]) == 0
+    assert not (tmp_path / "old" / "pytest.ini").exists()
