@@ -30,7 +30,7 @@ from harness.model import Device, DeviceType, SshAddress
 
 SIZE_BYTES = 50_000_000
 PUSH_GOAL = 1.5  # of scp's time: chosen
-AGAIN_GOAL = 0.1  # of the first push: chosen; only a question is asked
+AGAIN_GOAL = 0.25  # of the first push: chosen; the device hashes what it holds, nothing is sent
 TIMEOUT_S = 300.0
 
 
