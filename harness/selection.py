@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from harness import model_files, runtimes
 from harness.errors import ConfigError, nearest
 from harness.model import CommandRuntime, Device, Plan, PlanModel, RuntimeSpec
+
+MAX_NAME_BYTES = 120  # of the 128 that a device allows: a number may follow
 
 
 @dataclass(frozen=True)
@@ -124,15 +127,31 @@ def _with_runtimes(
 
 
 def _named_apart(models: Sequence[PlanModel]) -> list[PlanModel]:
-    """Give files of the same name their folder too, so that every model's name is its own."""
-    names = [m.name for m in models]
-    apart = []
-    for model in dict.fromkeys(models_key(m) for m in models):
-        found = next(m for m in models if models_key(m) == model)
-        if names.count(found.name) > 1:
-            found = replace(found, name=f"{found.path.parent.name}/{found.name}")
-        apart.append(found)
+    """Return each model once, under a name of its own that a device takes as a file's name.
+
+    Files of the same name get their folder's too, and a number where that isn't enough.
+    """
+    once = list({models_key(m): m for m in models}.values())
+    names = [m.name for m in once]
+    apart: list[PlanModel] = []
+    for model in once:
+        name = model.name
+        if names.count(name) > 1:
+            name = f"{model.path.parent.name}-{name}"
+        name = plain = _sanitised(name)
+        taken = {m.name for m in apart}
+        number = 2
+        while name in taken:
+            name, number = f"{plain}-{number}", number + 1
+        apart.append(replace(model, name=name))
     return apart
+
+
+def _sanitised(name: str) -> str:
+    """Return `name` as the device takes it (harness/agent/args.py): a plain file name, not too long."""
+    plain = re.sub(r"[^\w.@=+-]+", "_", name)
+    # the end tells files, and runtimes of one file, apart
+    return plain.encode()[-MAX_NAME_BYTES:].decode(errors="ignore").lstrip(".") or "model"
 
 
 def models_key(model: PlanModel) -> tuple[str, Path, str]:

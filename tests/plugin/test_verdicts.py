@@ -145,3 +145,12 @@ def test_reports_land_beside_devices_toml_not_beside_the_model(repository):
     )
     assert done.returncode == 0, done.stdout
     assert (repository.root / "reports" / "latest" / "report.html").is_file()
+
+
+def test_two_files_of_one_name_are_compared(repository):
+    for folder in ("old", "new"):
+        (repository.root / folder).mkdir()
+        (repository.root / folder / "m.onnx").write_bytes((MODELS / "tiny.onnx").read_bytes())
+    done = deploy(repository, "--model", "old/m.onnx", "--model", "new/m.onnx")
+    assert done.returncode == 0, done.output
+    assert {run["model"] for run in done.runs()} == {"old-m.onnx", "new-m.onnx"}

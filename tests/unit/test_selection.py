@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.agent.args import Args
 from harness.errors import ConfigError
 from harness.model import Plan, PlanModel, RuntimeSpec
 from harness.selection import require_model_file, select_models
@@ -48,7 +49,7 @@ def test_two_files_of_one_name_keep_apart(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "m.onnx").write_bytes(b"x")
     given = [str(tmp_path / f / "m.onnx") for f in ("old", "new")]
-    assert names(select_models(Plan(None), given, (), {})) == ["old/m.onnx", "new/m.onnx"]
+    assert names(select_models(Plan(None), given, (), {})) == ["old-m.onnx", "new-m.onnx"]
 
 
 def test_one_runtime_replaces_two_compare(plan):
@@ -73,3 +74,22 @@ def test_a_model_file_must_be_a_file_with_bytes(tmp_path):
     (tmp_path / "empty.onnx").touch()
     with pytest.raises(ConfigError, match="is empty"):
         require_model_file(tmp_path / "empty.onnx")
+
+
+def test_names_are_plain_file_names_and_each_of_one_file(tmp_path):
+    files = [tmp_path / place / "m.onnx" for place in ("a/x", "b/x", ".c d")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x")
+    given = [str(f) for f in (*files, files[0])]
+    assert names(select_models(Plan(None), given, (), {})) == ["x-m.onnx", "x-m.onnx-2", "c_d-m.onnx"]
+    long = tmp_path / ("é" * 100 + ".onnx")
+    long.write_bytes(b"x")
+    runtimes = (RuntimeSpec("onnxruntime", "1.20.1"), RuntimeSpec("onnxruntime"))
+    for name in names(select_models(Plan(None), [str(long)], runtimes, {})):
+        assert Args("store_activate", {"name": name}).name("name") == name
+
+
+def test_a_file_given_twice_is_one_model(plan, tmp_path):
+    (tmp_path / "new.onnx").write_bytes(b"x")
+    assert names(select_models(plan, [str(tmp_path / "new.onnx")] * 2, (), {})) == ["new.onnx"]
