@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.judging import plan_name
 from harness.metrics import HIGHER, METRICS
 from harness.model import Fidelity, Plan, Result
 
@@ -51,7 +52,7 @@ def budget_lines(results: Iterable[Result], device_type: str, *, plan: Plan | No
 
 def _plan_name(model: str) -> str:
     """Return what a plan calls a model: without a runtime that was asked for, and as a plan may name it."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.partition("@")[0]).lstrip("._-")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plan_name(model)).lstrip("._-")
     return name or "model"
 
 

@@ -14,7 +14,7 @@ import pytest
 from harness import gate as gates
 from harness.desk import DESK, RUN
 from harness.errors import HarnessError
-from harness.model import Outcome, Run, Verdict
+from harness.model import Fidelity, Outcome, Run, Verdict
 from harness.selection import Target
 
 FAILING = (Verdict.FAIL, Verdict.INFRA_ERROR, Verdict.INVALID, Verdict.INCONCLUSIVE)
@@ -119,6 +119,9 @@ def replay(benchmark: Any) -> Callable[[Run], None]:
         def one_call() -> None:
             DEVICE_CLOCK.now_s += next(remaining)
 
+        # the heading of pytest-benchmark's table: its times are not this host's
+        clock = "virtual clock" if run.measurements[0].fidelity is Fidelity.VIRTUAL else "device clock"
+        benchmark.group = f"{clock} of {run.device.name}"
         benchmark.extra_info.update(
             model=run.model, device=run.device.name, runtime=f"{run.runtime}=={run.runtime_version}",
             fidelity=run.measurements[0].fidelity.value,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from harness import errors
-from harness.judging import SEVERITY, judge, worst
+from harness.judging import SEVERITY, judge, plan_name, worst
 from harness.metrics import METRICS
 from harness.model import (
     Budget,
@@ -39,7 +40,10 @@ __all__ = [
     "worst",
 ]
 
+DEPLOY = "deploy"  # the suite whose completion is its own answer
 OUTCOME = "outcome"  # the metric of a row that says how a run without numbers ended
+
+_Record = TypeVar("_Record", Run, Result)
 
 _EXIT_CODES = {
     Verdict.PASS: errors.EXIT_PASS,
@@ -105,8 +109,7 @@ def budget_for(m: Measurement, run: Run, budgets: Iterable[Budget]) -> Budget | 
 
 def _applies(budget: Budget, m: Measurement, run: Run) -> bool:
     return (
-        # `name@runtime` is the plan's `name` under a runtime that was asked for
-        budget.model == run.model.partition("@")[0]
+        budget.model == plan_name(run.model)
         and budget.device_type == run.device.type
         and budget.metric == m.metric
         and _in_scope(budget, m.scenario or run.scenario, m.batch_size)
@@ -129,7 +132,7 @@ def _row(run: Run, m: Measurement, budget: Budget | None) -> Result:
     row = METRICS.get(m.metric)
     if row is None:
         raise ValueError(f"run {run.run_id}: `{m.metric}` is not in the metric table")
-    judgement = judge(m, budget, row.direction)
+    judgement = judge(replace(m, scenario=m.scenario or run.scenario), budget, row.direction)
     verdict, reasons = judgement.verdict, judgement.reasons
     failing = _failing_conditions(run) if row.kind == "time" else ()
     if failing:
@@ -254,11 +257,15 @@ def release_verdict(results: Sequence[Result], runs: Sequence[Run], plan: Plan |
         unjudged = sorted({run.model for run in runs})
         return Release(Verdict.INVALID, tuple(map(_no_budgets, unjudged)) or ("there is no plan",))
     names = {model.name for model in plan.models}
+    runs = [_as_planned(run, plan) for run in runs]
+    results = [_as_planned(result, plan) for result in results]
+    others = {run.model for run in runs} - names
+    unknown = sorted(name for name in others if plan_name(name) not in names)
     wanted = [r for r in results if r.model in names and r.device_type in plan.device_types]
     counted, tried_again = _without_tried_again(wanted, runs)
     missing = (
         *_missing_from_plan(plan),
-        *(f"{_no_budgets(name)}: it is not in the plan" for name in sorted({r.model for r in runs} - names)),
+        *(f"{_no_budgets(name)}: it is not in the plan" for name in unknown),
         *(
             line
             for device_type in plan.device_types
@@ -268,7 +275,26 @@ def release_verdict(results: Sequence[Result], runs: Sequence[Run], plan: Plan |
     )
     verdict = worst([*(r.verdict for r in counted), Verdict.INVALID if missing else Verdict.NOT_JUDGED])
     assert verdict is not Verdict.NOT_JUDGED, "a required suite in which nothing is judged is missing"
-    return Release(verdict, missing, (*_release_reasons(counted, runs, plan), *tried_again))
+    compared = [
+        f"runs of {name} don't count: the plan wants another runtime"
+        for name in sorted(others.difference(unknown))
+    ]
+    return Release(verdict, missing, (*_release_reasons(counted, runs, plan), *compared, *tried_again))
+
+
+def _as_planned(record: _Record, plan: Plan) -> _Record:
+    """Return a run or result of `name@runtime` as one of the plan's `name`, if it has the plan's runtime."""
+    name = plan_name(record.model)
+    for model in plan.models:
+        if model.name == name and record.model != name and _has_runtime(record, model.runtime):
+            return replace(record, model=name)
+    return record
+
+
+def _has_runtime(record: Run | Result, planned: RuntimeSpec | None) -> bool:
+    if planned is None:
+        return True
+    return record.runtime == planned.name and planned.version in (None, record.runtime_version)
 
 
 def _without_tried_again(
@@ -320,6 +346,9 @@ def _missing_of(
     mine = [run for run in runs if run.model == model and run.device.type == device_type]
     if not mine:
         return [*lines, f"{place}: nothing was run"]
+    rejected = next((run for run in mine if run.outcome is Outcome.MODEL_REJECTED), None)
+    if rejected and not any(run.outcome is Outcome.COMPLETED for run in mine):
+        return [*lines, f"{place}: nothing was measured of it: {_cause(rejected)}"]
     results = [r for r in counted if r.model == model and r.device_type == device_type]
     digests = sorted({run.artifact_sha256[:12] for run in mine if run.artifact_sha256})
     if len(digests) > 1:
@@ -329,6 +358,12 @@ def _missing_of(
     for suite in plan.required_suites:
         lines += [f"{place}: {what}" for what in _missing_of_suite(suite, mine, results)]
     return lines + [f"{place}: {what}" for what in _unmet_budgets(budgets, results, plan.accepted_fidelity)]
+
+
+def _cause(run: Run) -> str:
+    """Return why a run ended so, without its place, which the line has already."""
+    text = run.error.message if run.error else run.reason or f"the run ended as {run.outcome}"
+    return text.removeprefix(f"{run.model} on {run.device.name}: ")
 
 
 def _other_runtimes(planned: RuntimeSpec | None, runs: Iterable[Run]) -> list[str]:
@@ -354,7 +389,8 @@ def _missing_of_suite(suite: str, runs: Iterable[Run], results: Iterable[Result]
         return lines
     if not finished:
         return [f"{suite} never completed ({', '.join(sorted({run.outcome for run in mine}))})"]
-    if all(r.verdict is Verdict.NOT_JUDGED for r in results if r.suite == suite):
+    # a completed deployment is judged: the model loads and runs
+    if suite != DEPLOY and all(r.verdict is Verdict.NOT_JUDGED for r in results if r.suite == suite):
         return [f"{suite} is required, but no budget judges anything in it"]
     return []
 
@@ -382,7 +418,10 @@ def _release_reasons(counted: Iterable[Result], runs: Iterable[Run], plan: Plan)
     """Return the reasons of every verdict but PASS, the worst first, and what was left out."""
     bad = [r for r in counted if r.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED)]
     bad.sort(key=lambda r: (SEVERITY.index(r.verdict), r.device_type, r.model, r.suite, r.metric, r.run_id))
-    lines = [f"{r.verdict}: {r.model} on {r.device_name}, {r.suite}: {'; '.join(r.reasons)}" for r in bad]
+    lines = []
+    for r in bad:
+        said = "; ".join(r.reasons).removeprefix(f"{r.model} on {r.device_name}: ")
+        lines.append(f"{r.verdict}: {r.model} on {r.device_name}, {r.suite}: {said}")
     others = sorted({run.device.type for run in runs} - set(plan.device_types))
     if others:
         wanted = ", ".join(plan.device_types)

@@ -25,6 +25,11 @@ SEVERITY = (
 )
 
 
+def plan_name(model: str) -> str:
+    """Return what the plan calls a model: `name@runtime` is its `name` under a runtime that was asked for."""
+    return model.partition("@")[0]
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the worst of `verdicts`; NOT_JUDGED where there are none."""
     return min(verdicts, key=SEVERITY.index, default=Verdict.NOT_JUDGED)
@@ -81,7 +86,7 @@ def _judge_point(m: Measurement, limit: float, direction: str, name: str) -> tup
     if _within(m.value, limit, direction):
         return Verdict.PASS, ()
     value, shown = _apart(m, m.value, limit)
-    return Verdict.FAIL, (f"{m.metric} of {value} is {_beyond(direction)} {name.format(shown)}",)
+    return Verdict.FAIL, (f"{_named(m)} of {value} is {_beyond(direction)} {name.format(shown)}",)
 
 
 def _judge_confidence(
@@ -94,16 +99,24 @@ def _judge_confidence(
         return Verdict.PASS, ()
     if good is not None and not _within(good, limit, direction):
         bound, shown = _apart(m, good, limit)
-        what = f"{m.metric}: even its {good_side} bound, {bound}, is {_beyond(direction)}"
+        what = f"{_named(m)}: even its {good_side} bound, {bound}, is {_beyond(direction)}"
         return Verdict.FAIL, (f"{what} {name.format(shown)}",)
     if bad is None:
         value, shown = _apart(m, m.value, limit)
-        what = f"{m.metric} of {value} has no {bad_side} bound (n = {m.n}) to hold against"
+        what = f"{_named(m)} of {value} has no {bad_side} bound (n = {m.n}) to hold against"
         return Verdict.INCONCLUSIVE, (f"{what} {name.format(shown)}", *m.reasons)
     value, shown = _apart(m, m.value, limit)
-    what = f"{m.metric} of {value}: its {bad_side} bound, {_apart(m, bad, limit)[0]}, is {_beyond(direction)}"
+    bound = _apart(m, bad, limit)[0]
+    what = f"{_named(m)} of {value}: its {bad_side} bound, {bound}, is {_beyond(direction)}"
     side = f", and its {good_side} bound isn't" if good is not None else ""
     return Verdict.INCONCLUSIVE, (f"{what} {name.format(shown)}{side}", *m.reasons)
+
+
+def _named(m: Measurement) -> str:
+    """Return the metric with the scenario and batch size that tell it from others of the same run."""
+    batch = f"batch {m.batch_size}" if m.batch_size > 1 else ""
+    scope = ", ".join(filter(None, (m.scenario, batch)))
+    return f"{m.metric} ({scope})" if scope else m.metric
 
 
 def _within(number: float, limit: float, direction: str) -> bool:

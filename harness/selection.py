@@ -91,7 +91,7 @@ def _model(plan: Plan, text: str) -> PlanModel:
     same = [m for m in plan.models if m.path.resolve() == path]
     if same:
         return same[0]
-    return PlanModel(name=path.name, path=path)
+    return PlanModel(name=path.name.replace("@", "_"), path=path)  # `@` is for name@runtime
 
 
 def _hint(text: str, names: Mapping[str, PlanModel]) -> str:

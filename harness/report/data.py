@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness import errors, gate
 from harness.errors import ConfigError
-from harness.judging import SEVERITY
+from harness.judging import SEVERITY, plan_name
 from harness.model import DeviceFacts, Fidelity, Outcome, Plan, Release, Result, Run, SessionRecord, Verdict
 from harness.plan import budget_lines, plan_from_mapping
 from harness.store import StoredSession
@@ -139,7 +139,7 @@ def _reasons(results: Sequence[Result]) -> tuple[str, ...]:
 def _suggested_budgets(results: Sequence[Result], plan: Plan) -> tuple[tuple[str, ...], str]:
     """Return the models without budgets, and the TOML that would set them at what was measured plus 10%."""
     budgeted = {(b.model, b.device_type) for b in plan.budgets}
-    mine = [r for r in results if (_plan_name(r), r.device_type) not in budgeted]
+    mine = [r for r in results if (plan_name(r.model), r.device_type) not in budgeted]
     types = sorted({r.device_type for r in mine})
     blocks = [budget_lines(mine, device_type, plan=plan) for device_type in types]
     text = "\n".join(block for block in blocks if block)
@@ -153,18 +153,13 @@ def _further_budgets(results: Sequence[Result], plan: Plan) -> tuple[tuple[str, 
     open_results = [
         r
         for r in results
-        if (_plan_name(r), r.device_type) in budgeted
-        and (_plan_name(r), r.device_type, r.metric) not in covered
+        if (plan_name(r.model), r.device_type) in budgeted
+        and (plan_name(r.model), r.device_type, r.metric) not in covered
     ]
     pieces = []
-    for model, device_type in sorted({(_plan_name(r), r.device_type) for r in open_results}):
-        mine = [r for r in open_results if (_plan_name(r), r.device_type) == (model, device_type)]
+    for model, device_type in sorted({(plan_name(r.model), r.device_type) for r in open_results}):
+        mine = [r for r in open_results if (plan_name(r.model), r.device_type) == (model, device_type)]
         table, _, lines = budget_lines(mine, device_type).partition("\n")
         if lines:
             pieces.append((table, lines.rstrip()))
     return tuple(pieces)
-
-
-def _plan_name(result: Result) -> str:
-    """Return what the plan calls the model of a result: without a runtime that was asked for."""
-    return result.model.partition("@")[0]

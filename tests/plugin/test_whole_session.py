@@ -86,6 +86,7 @@ def test_pytest_benchmark_shows_device_time(whole):
     assert row["stats"]["median"] * 1e9 == pytest.approx(p50_ns, rel=0.02)
     assert row["stats"]["rounds"] >= 662
     assert row["extra_info"]["fidelity"] == "measured"
+    assert row["group"] == "device clock of local"
 
 
 def test_junit_tells_each_metric_and_its_test(whole):

@@ -342,6 +342,45 @@ def test_a_rejected_model_is_a_fail():
     assert any("bad opset" in reason for reason in found.reasons)
 
 
+def test_a_rejected_model_is_one_line_with_its_cause_and_place_once():
+    error = ErrorRecord("model-rejected", "m on rpi4-emulated: onnxruntime refuses it: bad opset", 0)
+    refused = a_run("m", "deploy", outcome=Outcome.MODEL_REJECTED, error=error)
+    skipped = [a_run("m", s, outcome=Outcome.SKIPPED, reason="not measured: did not deploy") for s in SUITES]
+    found = release([refused, *skipped, *full_runs()[2:]])
+    assert found.missing == ("m on rpi4: nothing was measured of it: onnxruntime refuses it: bad opset",)
+    assert found.reasons == ("FAIL: m on rpi4-emulated, deploy: onnxruntime refuses it: bad opset",)
+
+
+def test_a_completed_deployment_needs_no_budget():
+    plan = a_plan(required_suites=("deploy", *SUITES))
+    size = Measurement("model_size_bytes", 9.0, None, None, 1, Fidelity.MEASURED)
+    runs = [*full_runs(), *(a_run(name, "deploy", [size]) for name in ("m", "n"))]
+    assert release(runs, plan) == Release(Verdict.PASS, (), ())
+
+
+def test_runtimes_that_were_compared_count_where_the_plan_wants_them():
+    models = (PlanModel("m", Path("m.onnx"), RuntimeSpec("onnxruntime", "1.31.1")), *a_plan().models[1:])
+    plan = a_plan(models=models)
+    runs = full_runs()
+    runs[:2] = [replace(run, model="m@onnxruntime==1.31.1") for run in runs[:2]]
+    assert release(runs, plan).verdict is Verdict.PASS
+    other = [replace(run, model="m@onnxruntime==1.20.1", runtime_version="1.20.1") for run in runs[:2]]
+    found = release([*runs, *other], plan)
+    assert (found.verdict, found.missing) == (Verdict.PASS, ())
+    what = "runs of m@onnxruntime==1.20.1 don't count: the plan wants another runtime"
+    assert found.reasons == (what,)
+    assert "m on rpi4: nothing was run" in release([*other, *runs[2:]], plan).missing
+
+
+def test_two_failures_of_one_metric_say_which_is_which():
+    run = a_run(
+        measurements=[p99(11.0), p99(12.0, scenario="offline", batch_size=8)], scenario="single_stream"
+    )
+    rows = gate.results_of(run, [a_budget(), a_budget(batch_size=8)])
+    assert "latency_p99_ns (single_stream): " in rows[0].reasons[0]
+    assert "latency_p99_ns (offline, batch 8): " in rows[1].reasons[0]
+
+
 def test_a_suite_that_never_completed_says_so():
     runs = full_runs()
     runs[0] = replace(runs[0], outcome=Outcome.INFRA_ERROR, measurements=())
