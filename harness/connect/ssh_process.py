@@ -132,7 +132,8 @@ class SshProcess:
     def write(self, data: bytes, *, timeout_s: float) -> None:
         deadline, view = Deadline(timeout_s), memoryview(data)
         while view:
-            if self._closing or not self._stdin_open:
+            # what fits into the channel's window is accepted also when nobody is left to read it
+            if self._closing or not self._stdin_open or self._channel.exit_status_ready():
                 raise self._stdin_closed()
             try:
                 # paramiko's sendall copies the rest for each packet: 50 MB took 14 s
