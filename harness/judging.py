@@ -65,7 +65,8 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
         return Judgement(Verdict.NOT_JUDGED, measurement.reasons)
     verdict = worst(verdict for verdict, _ in judgements)
     reasons = tuple(reason for found, texts in judgements if found is verdict for reason in texts)
-    return Judgement(verdict, reasons, budget)
+    # what the number itself says of its interval belongs beside any verdict on it, a PASS too
+    return Judgement(verdict, tuple(dict.fromkeys((*reasons, *measurement.reasons))), budget)
 
 
 def _judge_budget(m: Measurement, budget: Budget, direction: str) -> tuple[Verdict, tuple[str, ...]]:

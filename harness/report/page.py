@@ -210,8 +210,6 @@ def _row(data: ReportData, result: Result) -> Row:
 
 
 def _shown_reasons(data: ReportData, result: Result) -> tuple[str, ...]:
-    if result.verdict is Verdict.PASS:
-        return ()
     if data.stands(result):
         return result.reasons
     return (*result.reasons, "It was tried again: it decides nothing, and is kept.")

@@ -221,3 +221,11 @@ def test_both_directions_mirror_each_other(m, limit, rule):
 def test_only_a_pass_is_silent(m, limit):
     judgement = judge(m, budget(limit), "lower")
     assert (judgement.reasons == ()) == (judgement.verdict is Verdict.PASS)
+
+
+def test_what_a_number_says_of_its_interval_stays_beside_a_pass():
+    why = "interval: extremes of 2 samples on the virtual clock"
+    m = Measurement("load_time_ns", 2e6, 1e6, 3e6, 2, Fidelity.VIRTUAL, reasons=(why,))
+    budget = Budget("m", "rpi4", "load_time_ns", 9e6, Fidelity.VIRTUAL)
+    found = judge(m, budget, "lower")
+    assert (found.verdict, found.reasons) == (Verdict.PASS, (why,))
