@@ -61,6 +61,8 @@ class SftpFiles:
                     try:
                         self._upload(sftp, stream, temporary, size_bytes, deadline, progress)
                         sftp.posix_rename(temporary, _encode(target))
+                    except TimeoutError:  # an OSError too, but of the deadline: `_session` tells it
+                        raise
                     except OSError as error:
                         raise self._describe_write(sftp, target, folder, size_bytes, error) from error
             except BaseException as error:
@@ -72,6 +74,8 @@ class SftpFiles:
             path = _encode(source)
             try:
                 remote = sftp.open(path, "rb")
+            except TimeoutError:
+                raise
             except OSError as error:
                 raise files.device_read_error(self._where, source, error) from error
             with contextlib.closing(remote):
@@ -84,6 +88,8 @@ class SftpFiles:
                 try:
                     with files.replacing(target) as out:
                         files.copy(reader, out.write, size_bytes, deadline, progress, self._where)
+                except TimeoutError:
+                    raise
                 except OSError as error:
                     raise files.host_write_error(self._where, str(target), error, size_bytes) from error
 
