@@ -64,8 +64,12 @@ class LocalProcess:
             threading.Thread(target=target, name=f"{argv[0]}-{name}", daemon=True)
             for target, name in ((self._watch_exit, "exit"), (self._drain_stderr, "stderr"))
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # Ctrl-C while a thread starts: nobody else knows of the process yet
+            self._signal_group(signal.SIGKILL)
+            raise
 
     def write(self, data: bytes, *, timeout_s: float) -> None:
         deadline, view = Deadline(timeout_s), memoryview(data)
@@ -267,9 +271,13 @@ class LocalConnection:
         command = check_argv(argv, env, self.device_name)
         deadline = Deadline(timeout_s)
         process = self._start(command, env, stderr_limit_bytes=None)
-        return run_to_end(
-            process, command, stdin=stdin, deadline=deadline, where=self.device_name, check=check
-        )
+        try:
+            return run_to_end(
+                process, command, stdin=stdin, deadline=deadline, where=self.device_name, check=check
+            )
+        except BaseException:  # also one that comes before `run_to_end` has begun to look after it
+            process.close()
+            raise
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> LocalProcess:
         return self._start(check_argv(argv, env, self.device_name), env, stderr_limit_bytes=STDERR_TAIL_BYTES)
