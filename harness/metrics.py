@@ -27,6 +27,8 @@ class Metric:
     direction: str
     kind: str
     title: str
+    margin: float | None = None  # against a baseline, where the plan sets none; None: shown, not judged
+    virtual_margin: float | None = None  # the same for numbers on a virtual clock
 
 
 _ROWS = (

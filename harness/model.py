@@ -126,6 +126,8 @@ class Series:
     process: npt.NDArray[np.int32]
     clock: str | None = None  # "CLOCK_MONOTONIC" …
     batch_size: int = 1
+    arm: str = ""  # of a comparison: "candidate" or "baseline"
+    block: npt.NDArray[np.int32] | None = None  # which block of its process each sample belongs to, same shape
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,13 @@ class Measurement:
     limit: float | None = None  # a limit that belongs to the measurement itself, e.g. a tolerance
 
 
+class Scope(StrEnum):
+    """What a breached condition invalidates."""
+
+    ALL = "all"  # any number of the run
+    ABSOLUTE = "absolute"  # its absolute numbers; what was taken side by side met the same conditions
+
+
 @dataclass(frozen=True)
 class Condition:
     """One line of the validity envelope. `ok` is None where the device can't show it."""
@@ -157,6 +166,53 @@ class Condition:
     expected: str
     ok: bool | None
     remedy: str = ""
+    scope: Scope = Scope.ALL
+
+
+class Effect(StrEnum):
+    """How a candidate's value is set against its baseline's."""
+
+    RATIO = "ratio"  # candidate ÷ baseline
+    DIFFERENCE = "difference"  # candidate − baseline, of metrics that are ratios themselves (accuracy)
+
+
+class Method(StrEnum):
+    """How the two arms of a comparison were taken; what its interval rests on."""
+
+    DUET = "duet"  # resident side by side, taking turns in blocks
+    ABBA = "abba"  # fresh processes in randomised ABBA order
+    PAIRED = "paired"  # the same samples through both
+    EXACT = "exact"  # no noise: sizes
+    RECORDED = "recorded"  # the baseline's numbers as they were recorded, from memory
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate's metric against its baseline's, with the interval of their effect; not judged yet.
+
+    `low` and `high` bound `value` (a ratio, or a difference in the metric's unit) with two-sided
+    `confidence`: 90%, or more where several looks were declared. The interval is symmetric on the log scale
+    for a ratio, with `df` degrees of freedom (None: normal). `invalid` says why it must not be judged.
+    """
+
+    metric: str
+    effect: Effect
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int  # pairs of blocks, pairs of fresh processes, or samples
+    fidelity: Fidelity
+    method: Method
+    candidate: float | None  # in the metric's unit, as seen in this comparison
+    baseline: float | None
+    baseline_name: str  # as it was asked for
+    scenario: str | None = None
+    batch_size: int = 1
+    confidence: float = 0.9
+    df: float | None = None
+    reasons: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,21 +250,27 @@ class Run:
     measurements: tuple[Measurement, ...] = ()
     series: tuple[Series, ...] = ()
     log: str = ""
+    comparisons: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit for one metric of one model on one device type."""
+    """A limit for one metric of one model on one device type, a margin against its baseline, or both.
+
+    `margin` is how much worse than the baseline it may be: relative for a ratio (0.01: 1% worse), in the
+    metric's unit for a difference.
+    """
 
     model: str
     device_type: str
     metric: str
-    limit: float  # in the metric's unit
+    limit: float | None  # in the metric's unit
     fidelity: Fidelity = Fidelity.MEASURED
     rule: str = "confidence"  # or "point"
     scenario: str | None = None
     batch_size: int | None = None
     where: str = ""  # file and key, for messages
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -339,11 +401,12 @@ class Result:
     n: int
     fidelity: Fidelity | None
     budget: float | None
-    baseline: float | None
-    ratio: float | None
+    baseline: float | None  # of a row that compares: the baseline's value beside the candidate's
+    ratio: float | None  # of a row that compares: the effect, a ratio or a difference
     margin: float | None
     verdict: Verdict
     reasons: tuple[str, ...]
+    comparison: Comparison | None = None  # set in a row that compares
 
 
 @dataclass(frozen=True)
