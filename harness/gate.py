@@ -12,11 +12,9 @@ from typing import TypeVar
 
 from harness import errors
 from harness.judging import SEVERITY, judge, plan_name, worst
-from harness.metrics import METRICS
 from harness.model import (
     Budget,
     Fidelity,
-    Measurement,
     Outcome,
     Plan,
     Release,
@@ -25,6 +23,7 @@ from harness.model import (
     RuntimeSpec,
     Verdict,
 )
+from harness.results import OUTCOME, budget_for, in_scope, margin_for, results_of
 
 __all__ = [
     "OUTCOME",
@@ -32,6 +31,7 @@ __all__ = [
     "combine_exit",
     "exit_code",
     "judge",
+    "margin_for",
     "release_verdict",
     "results_of",
     "session_verdict",
@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 DEPLOY = "deploy"  # the suite whose completion is its own answer
-OUTCOME = "outcome"  # the metric of a row that says how a run without numbers ended
 
 _Record = TypeVar("_Record", Run, Result)
 
@@ -52,15 +51,6 @@ _EXIT_CODES = {
     Verdict.INCONCLUSIVE: errors.EXIT_INCONCLUSIVE,
     Verdict.INVALID: errors.EXIT_INVALID,
     Verdict.INFRA_ERROR: errors.EXIT_INFRA,
-}
-_OUTCOME_VERDICTS = {
-    Outcome.COMPLETED: Verdict.NOT_JUDGED,
-    Outcome.SKIPPED: Verdict.NOT_JUDGED,
-    Outcome.MODEL_REJECTED: Verdict.FAIL,
-    Outcome.INFRA_ERROR: Verdict.INFRA_ERROR,
-    Outcome.INVALID: Verdict.INVALID,
-    Outcome.INTERRUPTED: Verdict.INVALID,
-    Outcome.USAGE_ERROR: Verdict.INVALID,
 }
 # pytest's exit codes that nothing of ours may hide: internal error, interrupted, usage error
 _PYTEST_KEEPS = (3, 2, 4)
@@ -82,126 +72,6 @@ def combine_exit(pytest_exit: int, verdict: Verdict, *, other_failures: bool = F
         return pytest_exit
     code = exit_code(worst((verdict, Verdict.FAIL)) if other_failures else verdict)
     return code if code != errors.EXIT_PASS else pytest_exit
-
-
-# --- one run --------------------------------------------------------------------------------------
-
-
-def budget_for(m: Measurement, run: Run, budgets: Iterable[Budget]) -> Budget | None:
-    """Return the budget that judges `m`: of its own fidelity if there is one, and the most specific.
-
-    A budget without `batch_size` is for a batch of 1, and one without `scenario` for any.
-    """
-    candidates = [b for b in budgets if _applies(b, m, run)]
-    if not candidates:
-        return None
-    return min(
-        candidates,
-        key=lambda b: (
-            b.fidelity is not m.fidelity,
-            b.scenario is None,
-            b.batch_size is None,
-            b.fidelity,
-            b.limit,
-        ),
-    )
-
-
-def _applies(budget: Budget, m: Measurement, run: Run) -> bool:
-    return (
-        budget.model == plan_name(run.model)
-        and budget.device_type == run.device.type
-        and budget.metric == m.metric
-        and _in_scope(budget, m.scenario or run.scenario, m.batch_size)
-    )
-
-
-def _in_scope(budget: Budget, scenario: str | None, batch_size: int) -> bool:
-    return budget.scenario in (None, scenario) and (budget.batch_size or 1) == batch_size
-
-
-def results_of(run: Run, budgets: Iterable[Budget]) -> tuple[Result, ...]:
-    """Return one row for each measurement of `run`; for a run without any, one that says how it ended."""
-    if run.outcome is not Outcome.COMPLETED or not run.measurements:
-        return (_outcome_row(run),)
-    budgets = tuple(budgets)
-    return tuple(_row(run, m, budget_for(m, run, budgets)) for m in run.measurements)
-
-
-def _row(run: Run, m: Measurement, budget: Budget | None) -> Result:
-    row = METRICS.get(m.metric)
-    if row is None:
-        raise ValueError(f"run {run.run_id}: `{m.metric}` is not in the metric table")
-    judgement = judge(replace(m, scenario=m.scenario or run.scenario), budget, row.direction)
-    verdict, reasons = judgement.verdict, judgement.reasons
-    failing = _failing_conditions(run) if row.kind == "time" else ()
-    if failing:
-        reasons = (*failing, *reasons)
-        # a number that nothing judges stays so: the session's verdict covers what had budgets
-        verdict = Verdict.NOT_JUDGED if verdict is Verdict.NOT_JUDGED else Verdict.INVALID
-    limit = budget.limit if budget else m.limit
-    return _result(run, m, row.unit, row.direction, limit, verdict, reasons)
-
-
-def _failing_conditions(run: Run) -> tuple[str, ...]:
-    return tuple(
-        f"{c.name} is {c.observed}, expected {c.expected}{'. ' + c.remedy if c.remedy else ''}"
-        for c in run.conditions
-        if c.ok is False
-    )
-
-
-def _outcome_row(run: Run) -> Result:
-    if run.error is not None:
-        reasons: tuple[str, ...] = (run.error.message,)
-    elif run.reason:
-        reasons = (run.reason,)
-    elif run.outcome is Outcome.COMPLETED:
-        reasons = ("completed; it measures nothing",)
-    else:
-        reasons = (f"the run ended as {run.outcome} without a reason",)
-    m = Measurement(OUTCOME, None, None, None, 0, Fidelity.MEASURED, scenario=run.scenario)
-    return _result(run, m, "", "", None, _OUTCOME_VERDICTS[run.outcome], reasons)
-
-
-def _result(
-    run: Run,
-    m: Measurement,
-    unit: str,
-    direction: str,
-    limit: float | None,
-    verdict: Verdict,
-    reasons: tuple[str, ...],
-) -> Result:
-    return Result(
-        run_id=run.run_id,
-        suite=run.suite,
-        test=run.test,
-        model=run.model,
-        artifact_sha256=run.artifact_sha256,
-        runtime=run.runtime,
-        runtime_version=run.runtime_version,
-        device_name=run.device.name,
-        device_type=run.device.type,
-        scenario=m.scenario or run.scenario,
-        batch_size=m.batch_size,
-        threads=run.threads,
-        settings=run.settings,
-        metric=m.metric,
-        unit=unit,
-        direction=direction,
-        value=m.value,
-        low=m.low,
-        high=m.high,
-        n=m.n,
-        fidelity=None if m.metric == OUTCOME else m.fidelity,
-        budget=limit,
-        baseline=None,
-        ratio=None,
-        margin=None,
-        verdict=verdict,
-        reasons=reasons,
-    )
 
 
 # --- a session ------------------------------------------------------------------------------------
@@ -400,12 +270,19 @@ def _unmet_budgets(
 ) -> list[str]:
     """Return the metrics with budgets that no result of an accepted fidelity was judged by."""
     results = tuple(results)
-    lines = {}
+    lines: dict[tuple[object, ...], str] = {}
     for b in budgets:
         key = (b.metric, b.scenario, b.batch_size)
-        found = [r for r in results if r.metric == b.metric and _in_scope(b, r.scenario, r.batch_size)]
+        mine = [r for r in results if r.metric == b.metric and in_scope(b, r.scenario, r.batch_size)]
+        found = [r for r in mine if r.comparison is None]
         batch = f", batch {b.batch_size}" if b.batch_size else ""
         scope = f"{', ' + b.scenario if b.scenario else ''}{batch}"
+        if b.margin is not None and not any(r.comparison is not None for r in mine):
+            lines[*key, "margin"] = (
+                f"{b.metric}{scope} has a margin, and nothing was compared: give --baseline"
+            )
+        if b.limit is None:
+            continue
         if not found:
             lines[key] = f"{b.metric}{scope} has a budget, and nothing was measured"
         elif not any(r.fidelity in accepted for r in found):

@@ -1,6 +1,6 @@
 """One measurement against its limit → PASS, FAIL, INCONCLUSIVE, INVALID or NOT_JUDGED. Pure.
 
-What a run, a session or a release adds up to is `gate`'s job.
+A comparison against its margin is `margins`' job; what a run, a session or a release adds up to is `gate`'s.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
     """
     value = measurement.value
     if value is None:
-        wanted = budget is not None or measurement.limit is not None
+        wanted = (budget is not None and budget.limit is not None) or measurement.limit is not None
         reasons = measurement.reasons or (f"{measurement.metric} has no value",)
         return Judgement(Verdict.INVALID if wanted else Verdict.NOT_JUDGED, reasons, budget)
     if math.isnan(value):
@@ -59,8 +59,8 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
     judgements = []
     if measurement.limit is not None:
         judgements.append(_judge_point(measurement, measurement.limit, direction, "its tolerance of {}"))
-    if budget is not None:
-        judgements.append(_judge_budget(measurement, budget, direction))
+    if budget is not None and budget.limit is not None:
+        judgements.append(_judge_budget(measurement, budget, budget.limit, direction))
     if not judgements:
         return Judgement(Verdict.NOT_JUDGED, measurement.reasons)
     verdict = worst(verdict for verdict, _ in judgements)
@@ -69,16 +69,18 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
     return Judgement(verdict, tuple(dict.fromkeys((*reasons, *measurement.reasons))), budget)
 
 
-def _judge_budget(m: Measurement, budget: Budget, direction: str) -> tuple[Verdict, tuple[str, ...]]:
+def _judge_budget(
+    m: Measurement, budget: Budget, most: float, direction: str
+) -> tuple[Verdict, tuple[str, ...]]:
     place = f" ({budget.where})" if budget.where else ""
     if m.fidelity is not budget.fidelity:
         what = f"not comparable: the budget is for {budget.fidelity} numbers, this one is {m.fidelity}{place}"
         return Verdict.INVALID, (f'{m.metric}: {what}. Set one with fidelity = "{m.fidelity}".',)
     limit = f"its budget of {{}}{place}"
     if budget.rule == "point":
-        return _judge_point(m, budget.limit, direction, limit)
+        return _judge_point(m, most, direction, limit)
     if budget.rule == "confidence":
-        return _judge_confidence(m, budget.limit, direction, limit)
+        return _judge_confidence(m, most, direction, limit)
     raise ValueError(f"unknown rule {budget.rule!r}{place}; valid: {', '.join(RULES)}")
 
 

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "harness"
 TABLE: dict[int, tuple[str, ...]] = {
     0: ("errors", "units", "signals", "agent/", "starter/"),
     1: ("model", "metrics", "stats", "toml_schema", "cache"),
-    2: ("emulation/", "judging"),
-    3: ("connect/", "store/", "gate", "progress", "model_files", "budget_lines"),
+    2: ("emulation/", "judging", "margins"),
+    3: ("connect/", "store/", "results", "gate", "progress", "model_files", "budget_lines"),
     4: ("registry", "plan", "runtimes", "leases", "remote/"),
     5: ("deploy", "board", "selection", "report/"),
     6: ("measure/",),

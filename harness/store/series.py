@@ -25,6 +25,7 @@ def describe(series: Series) -> dict[str, Any]:
         "unit": series.unit,
         "clock": series.clock,
         "batch_size": series.batch_size,
+        "arm": series.arm,
         "dtype": series.values.dtype.name,
         "count": int(series.values.shape[0]) if series.values.ndim else 0,
     }
@@ -58,7 +59,7 @@ def decode(data: bytes, descriptions: Any, *, where: str) -> tuple[Series, ...]:
         raise StoredRunError(
             f"is not a whole Parquet file ({first})", where=where, next_step=_REMEDY
         ) from error
-    missing = [name for name in _schema().names if name not in table.column_names]
+    missing = [n for n in _schema().names if n not in table.column_names and n != "block"]  # since version 2
     if missing:
         raise StoredRunError(f"lacks the column `{missing[0]}`", where=where, next_step=_REMEDY)
     which = table.column("series").to_numpy()
@@ -69,6 +70,7 @@ def _one(table: Any, which: Any, position: int, item: Any, where: str) -> Series
     try:
         name, count, dtype = str(item["name"]), int(item["count"]), np.dtype(item["dtype"])
         unit, clock, batch_size = str(item["unit"]), item["clock"], int(item["batch_size"])
+        arm = str(item.get("arm", ""))
     except (KeyError, TypeError, ValueError) as error:
         raise StoredRunError(
             f"series {position} is described wrongly ({error})", where=where, next_step=_REMEDY
@@ -80,6 +82,7 @@ def _one(table: Any, which: Any, position: int, item: Any, where: str) -> Series
         )
     part = table.take(rows)
     column = "value" if dtype.kind == "f" else "value_int"
+    block = part.column("block") if "block" in part.column_names else None
     return Series(
         name=name,
         unit=unit,
@@ -87,6 +90,8 @@ def _one(table: Any, which: Any, position: int, item: Any, where: str) -> Series
         process=part.column("process").to_numpy().astype(np.int32),
         clock=clock,
         batch_size=batch_size,
+        arm=arm,
+        block=None if block is None or block.null_count else block.to_numpy().astype(np.int32),
     )
 
 
@@ -106,6 +111,12 @@ def _check(series: Series) -> None:
             where=f"series {series.name}",
             next_step="Number the process of every sample.",
         )
+    if series.block is not None and series.block.shape != values.shape:
+        raise DataError(
+            f"{values.size} values but block has shape {series.block.shape}",
+            where=f"series {series.name}",
+            next_step="Number the block of every sample, or of none.",
+        )
 
 
 def _table(position: int, series: Series) -> Any:
@@ -123,6 +134,7 @@ def _table(position: int, series: Series) -> Any:
         pa.array(np.arange(n, dtype=np.int64)),
         pa.array(values.astype(np.float64)),
         pa.nulls(n, pa.int64()) if values.dtype.kind == "f" else pa.array(values.astype(np.int64)),
+        pa.nulls(n, pa.int32()) if series.block is None else pa.array(series.block.astype(np.int32)),
     ]
     return pa.Table.from_arrays(columns, schema=_schema())
 
@@ -142,5 +154,6 @@ def _schema() -> Any:
             ("index", pa.int64()),
             ("value", pa.float64()),
             ("value_int", pa.int64()),
+            ("block", pa.int32()),
         ]
     )

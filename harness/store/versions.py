@@ -10,12 +10,13 @@ from typing import Any
 
 from harness.errors import StoredRunError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Document = dict[str, Any]
 # From version n to n + 1, for run.json and session.json. The reader applies them in turn.
-RUN_UPGRADES: Mapping[int, Callable[[Document], Document]] = {}
-SESSION_UPGRADES: Mapping[int, Callable[[Document], Document]] = {}
+# 1 → 2: comparisons, arms and blocks came; what was there stayed as it was.
+RUN_UPGRADES: Mapping[int, Callable[[Document], Document]] = {1: lambda document: document}
+SESSION_UPGRADES: Mapping[int, Callable[[Document], Document]] = {1: lambda document: document}
 
 
 def upgraded(

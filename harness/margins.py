@@ -1,0 +1,133 @@
+"""A comparison against its margin → PASS, FAIL, INCONCLUSIVE, INVALID or NOT_JUDGED. Pure.
+
+Non-inferiority: PASS where the bad side of the interval stays within the margin, FAIL where even the good
+side is beyond it. Several metrics of one run are one family: a FAIL must also stand after Holm's correction;
+a PASS needs none, because all of them have to pass (intersection–union).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness import stats
+from harness.metrics import HIGHER, LOWER, Metric
+from harness.model import Comparison, Effect, Fidelity, Judgement, Verdict
+from harness.units import format_quantity
+
+ALPHA = 0.05  # one-sided: the other half of a 90% interval
+
+
+def default_margin(metric: Metric, fidelity: Fidelity) -> float | None:
+    """Return the margin of a metric where the plan sets none; None where it is only shown."""
+    return metric.virtual_margin if fidelity is Fidelity.VIRTUAL else metric.margin
+
+
+def judge_family(
+    comparisons: Sequence[Comparison], margins: Sequence[float | None], metrics: Sequence[Metric]
+) -> list[Judgement]:
+    """Return a judgement for each comparison of one run, in their order."""
+    judged = [judge_alone(c, m, row) for c, m, row in zip(comparisons, margins, metrics, strict=True)]
+    family = [
+        i
+        for i, (judgement, margin) in enumerate(zip(judged, margins, strict=True))
+        if margin is not None and judgement.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+    ]
+    p_values = [_p_within(comparisons[i], _limit(comparisons[i], margins[i], metrics[i])) for i in family]
+    stands = stats.holm(p_values, ALPHA)
+    for i, holds in zip(family, stands, strict=True):
+        if judged[i].verdict is Verdict.FAIL and not holds:
+            why = f"beyond it alone, but not after Holm's correction over {len(family)} metrics"
+            judged[i] = Judgement(Verdict.INCONCLUSIVE, (*judged[i].reasons, why))
+    return judged
+
+
+def judge_alone(c: Comparison, margin: float | None, metric: Metric) -> Judgement:
+    """Return the verdict of one comparison as if it were the only one."""
+    if c.invalid:
+        return Judgement(Verdict.INVALID, (*(f"{c.metric}: {why}" for why in c.invalid), *c.reasons))
+    if c.value is None:
+        reasons = c.reasons or (f"{c.metric}: there is no comparison",)
+        return Judgement(Verdict.NOT_JUDGED if margin is None else Verdict.INVALID, reasons)
+    numbers = [n for n in (c.value, c.low, c.high) if n is not None]
+    low, high = numbers[1] if c.low is not None else -math.inf, c.high if c.high is not None else math.inf
+    if any(math.isnan(n) for n in numbers) or low > c.value or c.value > high:
+        what = f"{c.metric}: {c.value:g} with bounds {c.low} and {c.high} is no interval"
+        return Judgement(Verdict.INVALID, (what,))
+    said = f"{c.metric}: {describe(c, metric)}"
+    if margin is None:
+        return Judgement(Verdict.NOT_JUDGED, (f"{said}; no margin is set for it", *c.reasons))
+    limit = _limit(c, margin, metric)
+    good, bad = (c.low, c.high) if metric.direction == LOWER else (c.high, c.low)
+    shown = _signed(c, limit, metric, bare=True)
+    if bad is not None and _within(bad, limit, metric.direction, strict=c.low != c.high):
+        return Judgement(Verdict.PASS, (f"{said}, within its margin of {shown}", *c.reasons))
+    if good is not None and not _within(good, limit, metric.direction):
+        return Judgement(Verdict.FAIL, (f"{said}, beyond its margin of {shown}", *c.reasons))
+    why = "no bound to hold" if bad is None else "the interval reaches over its margin"
+    return Judgement(Verdict.INCONCLUSIVE, (f"{said}: {why} of {shown}", *c.reasons))
+
+
+def describe(c: Comparison, metric: Metric) -> str:
+    """Return "+1.2% against `release` (+0.9% to +1.5%)"."""
+    assert c.value is not None
+    text = f"{_signed(c, c.value, metric)} against `{c.baseline_name}`"
+    if c.low is not None and c.high is not None:
+        return (
+            text
+            if c.low == c.high
+            else f"{text} ({_signed(c, c.low, metric)} to {_signed(c, c.high, metric)})"
+        )
+    return f"{text} (no interval, n = {c.n})"
+
+
+def _signed(c: Comparison, effect: float, metric: Metric, *, bare: bool = False) -> str:
+    """Return an effect as a change: "+1.25%", or "-0.4 points" of a metric that is a ratio itself."""
+    if c.effect is Effect.RATIO:
+        change = 100 * (effect - 1)
+        return f"{abs(change) if bare else change:{'' if bare else '+'}.3g}%"
+    number = 100 * effect
+    unit = "points" if metric.unit == "ratio" else metric.unit
+    if metric.unit != "ratio":
+        return format_quantity(abs(effect) if bare else effect, metric.unit, 3)
+    return f"{abs(number) if bare else number:{'' if bare else '+'}.3g} {unit}"
+
+
+def _limit(c: Comparison, margin: float | None, metric: Metric) -> float:
+    """Return the worst effect that is still within `margin`."""
+    assert margin is not None
+    if metric.direction not in (LOWER, HIGHER):
+        raise ValueError(f"direction is {LOWER!r} or {HIGHER!r}, got {metric.direction!r}")
+    if c.effect is Effect.RATIO:
+        return 1 + margin if metric.direction == LOWER else 1 / (1 + margin)
+    return margin if metric.direction == LOWER else -margin
+
+
+def _within(number: float, limit: float, direction: str, *, strict: bool = False) -> bool:
+    if number == limit:
+        return not strict
+    return number < limit if direction == LOWER else number > limit
+
+
+def _p_within(c: Comparison, limit: float) -> float:
+    """Return the one-sided p of the observed effect if the true one were at `limit`, to be held to ALPHA."""
+    if c.value is None or c.low is None or c.high is None:
+        return 1.0
+    beyond = abs(_scaled(c, c.value) - _scaled(c, limit))
+    worse = c.value > limit if limit >= (1 if c.effect is Effect.RATIO else 0) else c.value < limit
+    if c.low == c.high:
+        return 0.0 if worse else 1.0
+    # the half-width on the side of the limit: an interval of proportions isn't symmetric
+    bound = c.low if c.value > limit else c.high
+    half = abs(_scaled(c, c.value) - _scaled(c, bound))
+    if not worse:
+        return 1.0
+    if half == 0:
+        return 0.0
+    p = stats.p_value_beyond(beyond, beyond - half, beyond + half, c.confidence, c.df, 0.0)
+    # a look at a stricter confidence counts against its own share of the error
+    return min(1.0, p * ALPHA / ((1 - c.confidence) / 2))
+
+
+def _scaled(c: Comparison, effect: float) -> float:
+    return math.log(effect) if c.effect is Effect.RATIO and effect > 0 else effect
