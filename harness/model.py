@@ -127,7 +127,7 @@ class Series:
     clock: str | None = None  # "CLOCK_MONOTONIC" …
     batch_size: int = 1
     arm: str = ""  # of a comparison: "candidate" or "baseline"
-    block: npt.NDArray[np.int32] | None = None  # which block of its process each sample belongs to, same shape
+    block: npt.NDArray[np.int32] | None = None  # of its process, that each sample is in; same shape
 
 
 @dataclass(frozen=True)
@@ -419,6 +419,36 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Detectable:
+    """The smallest regression that a unit catches with 95% power in so much measuring time."""
+
+    minutes: float
+    ratio: float | None  # 0.004: 0.4% worse than the margin's edge is still found; None: it can't be told
+    extrapolated: bool  # from the spread seen, not from trials of that length
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A against A on one unit: how often it would cry wolf, and what it would miss."""
+
+    device: str
+    taken_at: str  # ISO 8601, UTC
+    model: str
+    artifact_sha256: str
+    runtime: str
+    runtime_version: str | None
+    fidelity: Fidelity
+    margin: float
+    trials: int
+    false_fails: int
+    inconclusives: int
+    trial_s: float  # measuring time of one trial, median
+    half_width_ratio: float  # median half-width of the 90% interval of the ratio (0.0015: ±0.15%)
+    detectable: tuple[Detectable, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SessionRecord:
     """One pytest call: what was asked for, what it ran on, and its runs."""
 
@@ -432,3 +462,4 @@ class SessionRecord:
     harness_version: str
     interrupted: bool = False
     host: Mapping[str, Any] = field(default_factory=dict)
+    calibrations: tuple[Calibration, ...] = ()  # of its devices, as they stood

@@ -330,6 +330,7 @@ class Session:
             measurements=seen.measurements,
             series=seen.series,
             log=seen.log,
+            comparisons=seen.comparisons,
         )
 
     def _open_store(self) -> SessionWriter:

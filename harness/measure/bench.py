@@ -10,7 +10,7 @@ from typing import Any
 from harness.board import Board
 from harness.deploy import Deployed
 from harness.measure.inputs import Inputs
-from harness.model import Condition, Fidelity, Measurement, ModelCase, Series, Signature
+from harness.model import Comparison, Condition, Fidelity, Measurement, ModelCase, Series, Signature
 from harness.progress import Progress
 from harness.remote import Child
 from harness.runtimes import Environment, RuntimeDescriptor
@@ -87,3 +87,4 @@ class Observation:
     settings: Mapping[str, Any] = field(default_factory=dict)
     scenario: str | None = None
     log: str = ""
+    comparisons: tuple[Comparison, ...] = ()
