@@ -1,4 +1,4 @@
-"""Pure statistics: numbers in, numbers out. No records, no I/O, no formatting.
+"""Percentiles and their distribution-free intervals.
 
 Percentiles are order statistics: the p-th percentile of n samples is the smallest sample that at least
 p% of the samples don't exceed (nearest rank; type 1 of Hyndman and Fan 1996,
@@ -18,9 +18,6 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Interval = tuple[float | None, float | None]
 
-# Chosen: percentile bootstraps over fewer processes than this have no 5% tail to read (0.5^5 = 3.1%, the
-# exact bound for a median, is the first below it).
-MIN_PROCESSES = 5
 _SEARCH_LIMIT = 10_000_000
 
 
@@ -29,8 +26,8 @@ def percentile(values: npt.ArrayLike, p: float) -> float:
 
     Raises ValueError where there are no values, one isn't finite, or p is outside 0 to 100.
     """
-    ordered = _ordered(values)
-    return float(ordered[_rank(p, ordered.size) - 1])
+    ordered = ordered_values(values)
+    return float(ordered[nearest_rank(p, ordered.size) - 1])
 
 
 def median(values: npt.ArrayLike) -> float:
@@ -44,11 +41,13 @@ def _fraction(p: float) -> Fraction:
     return Fraction(p).limit_denominator(10**6) / 100  # 99.9 is meant in decimal, not in binary
 
 
-def _rank(p: float, n: int) -> int:
+def nearest_rank(p: float, n: int) -> int:
+    """Return the rank (1 to n) of the p-th percentile among n ordered samples."""
     return max(1, math.ceil(_fraction(p) * n))
 
 
-def _ordered(values: npt.ArrayLike) -> FloatArray:
+def ordered_values(values: npt.ArrayLike) -> FloatArray:
+    """Return `values` sorted, shape (n,). Raises ValueError where there are none or one isn't finite."""
     array = np.sort(np.asarray(values, dtype=np.float64).ravel())
     if array.size == 0:
         raise ValueError("no values")
@@ -73,7 +72,7 @@ def percentile_interval(values: npt.ArrayLike, p: float, confidence: float = 0.9
     error on each side. A side that the count of samples can't bound is None; `samples_needed` says how
     many would do. Assumes independent samples: see `lag1_autocorrelation`.
     """
-    ordered = _ordered(values)
+    ordered = ordered_values(values)
     n = int(ordered.size)
     q = float(_fraction(p))
     tail = (1 - confidence) / 2
@@ -124,76 +123,3 @@ def loadgen_samples_needed(p: float, confidence: float = 0.99, over: int = 1) ->
         else:
             high = middle
     return high
-
-
-def lag1_autocorrelation(values: npt.ArrayLike) -> float | None:
-    """Return r1 of `values` in the order they were taken; None for under 3 values or a constant.
-
-    r1 = Σ (x[i] − m)(x[i+1] − m) / Σ (x[i] − m)² (NIST/SEMATECH e-Handbook, 1.3.5.12). Far from 0, the
-    samples are not independent and order-statistic intervals are too narrow.
-    """
-    x = np.asarray(values, dtype=np.float64).ravel()
-    if x.size < 3:
-        return None
-    deviation = x - x.mean()
-    total = float(deviation @ deviation)
-    if total == 0 or np.ptp(x) == 0:
-        return None
-    return float(deviation[:-1] @ deviation[1:]) / total
-
-
-def clopper_pearson(successes: int, trials: int, confidence: float = 0.9) -> tuple[float, float]:
-    """Return the exact two-sided interval of a proportion, never narrower than its confidence.
-
-    Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404. Raises ValueError unless
-    0 ≤ successes ≤ trials and trials > 0.
-    """
-    if trials <= 0 or not 0 <= successes <= trials:
-        raise ValueError(f"expected 0 <= successes <= trials and trials > 0, got {successes} of {trials}")
-    from scipy.special import betaincinv
-
-    tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
-    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
-    return low, high
-
-
-def process_medians(values: npt.ArrayLike, process: npt.ArrayLike) -> FloatArray:
-    """Return one median per process, in the order of process numbers; `process` has the shape of `values`."""
-    x = np.asarray(values, dtype=np.float64).ravel()
-    numbers = np.asarray(process).ravel()
-    if x.shape != numbers.shape:
-        raise ValueError(f"{x.size} values but {numbers.size} process numbers")
-    return np.array([median(x[numbers == number]) for number in np.unique(numbers)], dtype=np.float64)
-
-
-def bootstrap_median_interval(
-    by_process: npt.ArrayLike, confidence: float = 0.9, *, resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """Return the percentile-bootstrap interval of the median over processes (Efron 1979).
-
-    `by_process` holds one figure per fresh process, shape (k,): processes are what varies from call to
-    call (layout, allocation), so they are resampled, not the samples within. The same `seed` gives the
-    same interval. Both bounds are None for fewer than MIN_PROCESSES.
-    """
-    x = np.asarray(by_process, dtype=np.float64).ravel()
-    if x.size < MIN_PROCESSES:
-        return None, None
-    picks = np.random.default_rng(seed).integers(0, x.size, size=(resamples, x.size))
-    medians = np.sort(x[picks], axis=1)[:, _rank(50, int(x.size)) - 1]
-    tail = 100 * (1 - confidence) / 2
-    return percentile(medians, tail), percentile(medians, 100 - tail)
-
-
-def t_half_width_ratio(values: npt.ArrayLike, confidence: float = 0.9) -> float:
-    """Return the factor r such that the geometric mean of `values` lies within mean / r to mean × r.
-
-    A t interval on the logarithms; `values` (k,), positive, k ≥ 2.
-    """
-    from scipy.special import stdtrit
-
-    x = np.log(np.asarray(values, dtype=np.float64).ravel())
-    if x.size < 2:
-        raise ValueError(f"{x.size} values, expected at least 2")
-    t = float(stdtrit(x.size - 1, (1 + confidence) / 2))
-    return float(np.exp(t * x.std(ddof=1) / np.sqrt(x.size)))

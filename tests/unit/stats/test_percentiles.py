@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import stats
@@ -143,96 +143,3 @@ def test_loadgens_minimum_is_the_first_that_does():
     assert at_most_one(63) > 0.01 >= at_most_one(64)
     with pytest.raises(ValueError, match="more than"):
         stats.loadgen_samples_needed(99.99999)
-
-
-# --- autocorrelation
-
-
-def test_lag1_autocorrelation_by_hand():
-    # x = 1 2 3 4, mean 2.5: Σ dᵢdᵢ₊₁ = 0.75 − 0.25 + 0.75 = 1.25, Σ dᵢ² = 5
-    assert stats.lag1_autocorrelation([1, 2, 3, 4]) == pytest.approx(0.25)
-    # x = 1 2 4, mean 7/3: Σ dᵢdᵢ₊₁ = 4/9 − 5/9 = −1/9, Σ dᵢ² = 42/9
-    assert stats.lag1_autocorrelation([1, 2, 4]) == pytest.approx(-1 / 42)
-    # alternating: every neighbour is opposite, −5/6 for n = 6
-    assert stats.lag1_autocorrelation([1, -1, 1, -1, 1, -1]) == pytest.approx(-5 / 6)
-
-
-@pytest.mark.parametrize("values", [[], [1], [1, 2], [7, 7, 7, 7], [0.1] * 9])
-def test_lag1_autocorrelation_says_none_where_there_is_none(values):
-    assert stats.lag1_autocorrelation(values) is None
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=100))
-def test_lag1_autocorrelation_is_within_one(values):
-    r = stats.lag1_autocorrelation(values)
-    assert r is None or -1.0000001 <= r <= 1.0000001
-
-
-# --- proportions
-
-
-def test_clopper_pearson_without_a_failure_is_the_rule_of_three():
-    # 0 of n: upper bound 1 − tail^(1/n); n = 10 at 95%: 1 − 0.025^0.1 = 0.3085 (Clopper and Pearson 1934)
-    low, high = stats.clopper_pearson(0, 10, 0.95)
-    assert (low, high) == (0.0, pytest.approx(1 - 0.025**0.1))
-    assert stats.clopper_pearson(10, 10, 0.95) == (pytest.approx(0.025**0.1), 1.0)
-
-
-def test_clopper_pearson_by_its_definition():
-    # The lower bound is the proportion under which 5 or more of 10 have a chance of just 2.5%: 0.187;
-    # by symmetry the upper one is 0.813 (Clopper and Pearson 1934)
-    low, high = stats.clopper_pearson(5, 10, 0.95)
-    chance = sum(math.comb(10, k) * low**k * (1 - low) ** (10 - k) for k in range(5, 11))
-    assert chance == pytest.approx(0.025)
-    assert (round(low, 3), round(high, 3)) == (0.187, 0.813)
-
-
-@pytest.mark.parametrize(("k", "n"), [(1, 0), (-1, 5), (6, 5)])
-def test_clopper_pearson_refuses_impossible_counts(k, n):
-    with pytest.raises(ValueError, match="successes"):
-        stats.clopper_pearson(k, n)
-
-
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_clopper_pearson_holds_its_proportion(counts):
-    k, n = counts
-    low, high = stats.clopper_pearson(k, n)
-    assert 0 <= low <= k / n <= high <= 1
-
-
-# --- processes
-
-
-def test_process_medians_keep_processes_apart():
-    values, process = [1, 10, 2, 20, 3, 30], [0, 1, 0, 1, 0, 1]
-    assert stats.process_medians(values, process).tolist() == [2, 20]
-    with pytest.raises(ValueError, match="process numbers"):
-        stats.process_medians([1, 2], [0])
-
-
-def test_bootstrap_of_the_median_by_hand():
-    # Of five figures, the resampled median is the smallest with probability P(B ≥ 3), B ~ Bin(5, 1/5) = 5.8%,
-    # and the 5th percentile of all medians is therefore the smallest; by symmetry 95th is the largest
-    assert stats.bootstrap_median_interval([5, 1, 4, 2, 3]) == (1, 5)
-
-
-def test_bootstrap_is_the_same_for_the_same_seed_and_needs_five_processes():
-    figures = np.random.default_rng(1).normal(100, 5, 12)
-    assert stats.bootstrap_median_interval(figures) == stats.bootstrap_median_interval(figures)
-    assert stats.bootstrap_median_interval(figures[:4]) == (None, None)
-
-
-@settings(max_examples=30)
-@given(st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=40))
-def test_bootstrap_interval_is_ordered_and_within_the_data(figures):
-    low, high = stats.bootstrap_median_interval(figures, resamples=500)
-    assert min(figures) <= low <= stats.median(figures) <= high <= max(figures)
-
-
-def test_t_half_width_by_hand():
-    # logarithms 0, 0.1, 0.2: s = 0.1, t(2, 95%) = 2.920 (Student's table), so 2.920 × 0.1 / √3 = 0.16858
-    ratio = stats.t_half_width_ratio(np.exp([0.0, 0.1, 0.2]))
-    assert ratio == pytest.approx(np.exp(0.16858), rel=1e-4)
-    assert stats.t_half_width_ratio([5.0, 5.0]) == 1.0
-    with pytest.raises(ValueError, match="expected at least 2"):
-        stats.t_half_width_ratio([5.0])
