@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,11 +58,15 @@ class Bench:
         return self.board.time_fidelity
 
     @contextmanager
-    def child(self, name: str, *, batch_size: int = 1) -> Iterator[tuple[Child, int]]:
-        """Yield a fresh process with the model loaded and inputs set, and its load time in ns."""
-        child = self.board.client.spawn(
-            name, env=self.env.sha256, adapter=self.env.adapter, cpus=self.board.device.pinned_cpus
-        )
+    def child(
+        self, name: str, *, batch_size: int = 1, cpus: Sequence[int] | None = None
+    ) -> Iterator[tuple[Child, int]]:
+        """Yield a fresh process with the model loaded and inputs set, and its load time in ns.
+
+        It runs on `cpus`; None: on those that the device's entry pins.
+        """
+        wanted = self.board.device.pinned_cpus if cpus is None else tuple(cpus)
+        child = self.board.client.spawn(name, env=self.env.sha256, adapter=self.env.adapter, cpus=wanted)
         try:
             loaded = child.load(self.deployed.path, threads=self.threads, options=self.options())
             if self.signature.inputs or batch_size > 1:  # a command may make its own
