@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness import stats
 from harness.errors import Unsupported
 from harness.measure.bench import Bench, Observation
+from harness.measure.percentiles import between_processes, lag1_of, quantile
 from harness.metrics import PERCENTILES
 from harness.model import Condition, Fidelity, Measurement, Series
 from harness.remote import Child, MeasuredBlock
@@ -44,7 +44,6 @@ class LatencySettings:
 # virtual one 64 samples of two processes (the spread between processes was measured at 0.024%).
 MEASURED = LatencySettings(10, 70, 1.0, 0.2, 10.0, 60.0)
 VIRTUAL = LatencySettings(2, 32, 0.0, 0.0, 600.0, 60.0)
-MIN_PROCESSES_FOR_T = 4  # below, t spans more than any two processes were ever apart (chosen)
 # an undisturbed process is on its core for over 99% (measured); under this, others had their share
 MIN_CPU_SHARE = 0.9
 WARMUP_CALLS = (4, 2000)  # at least, and at most: a warm-up ends as soon as its medians are flat
@@ -105,18 +104,18 @@ def measure_single_stream(bench: Bench) -> Observation:
         Series("first_inference_ns", "ns", np.array(firsts, dtype=np.int64), each, clock),
     )
     measurements = [
-        _quantile("load_time_ns", series[1].values, 50, fidelity, "single_stream"),
-        _quantile("first_inference_ns", series[2].values, 50, fidelity, "single_stream"),
+        quantile("load_time_ns", series[1].values, 50, fidelity, "single_stream"),
+        quantile("first_inference_ns", series[2].values, 50, fidelity, "single_stream"),
     ]
     measurements += [
-        _between_processes(_quantile(f"latency_p{p}_ns", values, p, fidelity, "single_stream"), p, blocks)
+        between_processes(quantile(f"latency_p{p}_ns", values, p, fidelity, "single_stream"), p, blocks)
         for p in PERCENTILES
     ]
     return Observation(
         measurements=tuple(measurements),
         series=series,
         conditions=tuple(conditions),
-        settings={**_settings(settings), "lag1_autocorrelation": _lag1(blocks)},
+        settings={**_settings(settings), "lag1_autocorrelation": lag1_of(blocks)},
         scenario="single_stream",
     )
 
@@ -151,7 +150,7 @@ def measure_offline(bench: Bench) -> Observation:
             zeros = np.zeros(len(values), dtype=np.int32)
             series.append(Series("latency_ns", "ns", values, zeros, block.clock, batch_size))
             conditions += _conditions(f"batch {batch_size}", block, wanted)
-            p50 = _quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size)
+            p50 = quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size)
             p50 = replace(p50, reasons=(*p50.reasons, "interval: within one process"))
             measurements += [p50, _throughput(p50, batch_size)]
     return Observation(
@@ -189,44 +188,6 @@ def _measure(
         )
 
 
-def _quantile(
-    metric: str, values: Any, p: float, fidelity: Fidelity, scenario: str, batch_size: int = 1
-) -> Measurement:
-    value = stats.percentile(values, p)
-    low, high = stats.percentile_interval(values, p)
-    reasons: tuple[str, ...] = ()
-    if fidelity is Fidelity.VIRTUAL:
-        if low is None or high is None:
-            low = float(values.min()) if low is None else low
-            high = float(values.max()) if high is None else high
-            reasons = (f"interval: extremes of {len(values)} samples on the virtual clock",)
-    elif low is None or high is None:
-        needed = stats.samples_needed(p)
-        reasons = (f"{len(values)} samples can't bound the p{p:g} at 90%; {needed} can",)
-    return Measurement(metric, value, low, high, len(values), fidelity, scenario, batch_size, reasons)
-
-
-def _between_processes(pooled: Measurement, p: float, blocks: list[Samples]) -> Measurement:
-    """Return `pooled` with its interval widened by how far its processes differ.
-
-    Samples of one process share its memory layout and its moment, so their pooled interval is too narrow
-    for the next process: the interval is at least a t interval of the processes' own percentiles, on a
-    log scale (Kalibera & Jones 2013, section 9). With two processes, as on a virtual clock, t says
-    nothing: there it spans their medians.
-    """
-    if len(blocks) < 2 or pooled.value is None or pooled.low is None or pooled.high is None:
-        return pooled
-    own = [stats.percentile(b, p) for b in blocks]
-    if len(blocks) < MIN_PROCESSES_FOR_T:
-        if p != 50:
-            return pooled
-        return replace(pooled, low=min(pooled.low, *own), high=max(pooled.high, *own))
-    ratio = stats.t_half_width_ratio(own)
-    return replace(
-        pooled, low=min(pooled.low, pooled.value / ratio), high=max(pooled.high, pooled.value * ratio)
-    )
-
-
 def _summarised(
     summaries: list[Mapping[str, float]],
     loads: list[int],
@@ -242,8 +203,8 @@ def _summarised(
 
     why = "from the command's own summary: it gives no samples"
     measurements = [
-        _quantile("load_time_ns", np.array(loads), 50, fidelity, "single_stream"),
-        _quantile("first_inference_ns", np.array(firsts), 50, fidelity, "single_stream"),
+        quantile("load_time_ns", np.array(loads), 50, fidelity, "single_stream"),
+        quantile("first_inference_ns", np.array(firsts), 50, fidelity, "single_stream"),
     ]
     printed = {
         "latency_mean_ns": "latency_avg_ns",
@@ -252,7 +213,7 @@ def _summarised(
     for name, key in printed.items():
         values = [s[key] for s in summaries if key in s]
         if values:
-            found = _quantile(name, np.array(values), 50, fidelity, "single_stream")
+            found = quantile(name, np.array(values), 50, fidelity, "single_stream")
             measurements.append(replace(found, reasons=(*found.reasons, why)))
         else:
             measurements.append(
@@ -327,7 +288,3 @@ def _undisturbed(blocks: list[MeasuredBlock], threads: int) -> Condition | None:
 
 def _settings(settings: LatencySettings) -> dict[str, Any]:
     return {**asdict(settings), "batch_sizes": list(settings.batch_sizes)}
-
-
-def _lag1(blocks: list[Samples]) -> list[float | None]:
-    return [stats.lag1_autocorrelation(b) if len(b) > 2 else None for b in blocks]

@@ -9,26 +9,25 @@ from harness.errors import Unsupported
 from harness.measure.latency import (
     MEASURED,
     VIRTUAL,
-    _between_processes,
     _iterations,
-    _quantile,
     _throughput,
     _undisturbed,
     require_clock,
 )
+from harness.measure.percentiles import between_processes, quantile
 from harness.model import Fidelity
 from harness.remote import MeasuredBlock
 
 
 def test_a_p99_of_few_measured_samples_has_no_upper_bound_and_says_how_many_it_needs():
-    m = _quantile("latency_p99_ns", np.arange(100), 99, Fidelity.MEASURED, "single_stream")
+    m = quantile("latency_p99_ns", np.arange(100), 99, Fidelity.MEASURED, "single_stream")
     assert m.high is None
     assert "100 samples can't bound the p99" in m.reasons[0]
 
 
 def test_the_default_count_bounds_a_p99():
     n = MEASURED.processes * MEASURED.iterations
-    m = _quantile("latency_p99_ns", np.arange(n), 99, Fidelity.MEASURED, "single_stream")
+    m = quantile("latency_p99_ns", np.arange(n), 99, Fidelity.MEASURED, "single_stream")
     assert m.low is not None
     assert m.high is not None
     assert m.low <= m.value <= m.high
@@ -36,13 +35,13 @@ def test_the_default_count_bounds_a_p99():
 
 
 def test_on_a_virtual_clock_the_extremes_stand_in_and_say_so():
-    m = _quantile("latency_p99_ns", np.arange(10, 74), 99, Fidelity.VIRTUAL, "single_stream")
+    m = quantile("latency_p99_ns", np.arange(10, 74), 99, Fidelity.VIRTUAL, "single_stream")
     assert m.high == 73
     assert "extremes of 64 samples" in m.reasons[0]
 
 
 def test_throughput_inverts_the_interval():
-    p50 = _quantile("latency_p50_ns", np.array([1e6] * 30 + [2e6] * 31), 50, Fidelity.MEASURED, "offline", 4)
+    p50 = quantile("latency_p50_ns", np.array([1e6] * 30 + [2e6] * 31), 50, Fidelity.MEASURED, "offline", 4)
     t = _throughput(p50, 4)
     assert t.value == pytest.approx(4e9 / p50.value)
     assert t.low == pytest.approx(4e9 / p50.high)
@@ -97,11 +96,11 @@ def test_several_threads_say_nothing_of_a_core():
 def test_an_interval_spans_what_the_processes_differ_by():
     blocks = [np.full(70, 1e6 * (1 + i / 100)) for i in range(10)]  # alike within, 9% apart
     values = np.concatenate(blocks)
-    pooled = _quantile("latency_p90_ns", values, 90, Fidelity.MEASURED, "single_stream")
-    wide = _between_processes(pooled, 90, blocks)
+    pooled = quantile("latency_p90_ns", values, 90, Fidelity.MEASURED, "single_stream")
+    wide = between_processes(pooled, 90, blocks)
     # s of the logarithms is 0.0291, t(9, 95%) = 1.833, so the half-width is 1.70%
     assert wide.high >= pooled.value * 1.0169
     assert wide.low <= pooled.value / 1.0169
     alike = [np.full(70, 1e6)] * 10
-    same = _quantile("latency_p90_ns", np.concatenate(alike), 90, Fidelity.MEASURED, "single_stream")
-    assert _between_processes(same, 90, alike) == same
+    same = quantile("latency_p90_ns", np.concatenate(alike), 90, Fidelity.MEASURED, "single_stream")
+    assert between_processes(same, 90, alike) == same
