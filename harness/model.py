@@ -82,6 +82,31 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class ServerLoad:
+    """Requests that arrive at random, open loop: at a rate, or at the highest that keeps a p99.
+
+    Exactly one of `rate_per_s` and `p99_ns` is set.
+    """
+
+    rate_per_s: float | None = None
+    p99_ns: float | None = None
+    duration_s: float | None = None  # of each rate that is tried; None: as the samples need
+
+
+@dataclass(frozen=True)
+class PeriodicLoad:
+    """A frame each `period_ns`, which must be done `deadline_ns` after it was due."""
+
+    period_ns: float
+    deadline_ns: float
+
+
+@dataclass(frozen=True)
+class MultiStreamLoad:
+    samples_per_query: int  # that come at once; a query ends with the last
+
+
+@dataclass(frozen=True)
 class ModelCase:
     """A model with all that is needed to measure it: what the plan says, or what options gave."""
 
@@ -95,6 +120,11 @@ class ModelCase:
     rtol: float | None = None  # None: by precision
     atol: float | None = None
     from_plan: bool = True
+    golden_path: Path | None = None  # .npz with the outputs that its runtime gave once
+    memory_limit_bytes: int | None = None  # of the cgroup that its process runs in
+    server: ServerLoad | None = None
+    periodic: PeriodicLoad | None = None
+    multi_stream: MultiStreamLoad | None = None
 
     @property
     def name(self) -> str:
@@ -287,6 +317,60 @@ class PlanModel:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     rtol: float | None = None
     atol: float | None = None
+    golden_path: Path | None = None
+    memory_limit_bytes: int | None = None
+    server: ServerLoad | None = None
+    periodic: PeriodicLoad | None = None
+    multi_stream: MultiStreamLoad | None = None
+
+
+@dataclass(frozen=True)
+class RecordedNumber:
+    """One measurement of a recorded baseline, and what may differ between the runs of one session."""
+
+    run_id: str
+    profile: str  # native, functional, timing
+    governor: str | None
+    measurement: Measurement  # its scenario is filled in
+
+
+@dataclass(frozen=True)
+class RecordedBaseline:
+    """What a recorded baseline holds of one model on one unit: its numbers, and what they were taken with."""
+
+    name: str  # of the baseline
+    model: str  # the plan's name of it
+    device_name: str
+    device_type: str
+    serial: str | None
+    artifact_sha256: str
+    artifact_format: str
+    runtime: str
+    runtime_version: str | None
+    packages: tuple[str, ...]
+    threads: int
+    platform: str
+    kernel: str | None
+    session_id: str
+    recorded_at: str  # ISO 8601, UTC: when the session was measured
+    numbers: tuple[RecordedNumber, ...]
+    artifact_file: str | None = None  # the copy's name in the baseline's folder; None: numbers alone
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        return tuple(number.measurement for number in self.numbers)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What one candidate is compared with on one unit: a file to measure beside it, numbers, or both.
+
+    `model` is set wherever there is a file, also a recorded baseline's: sharing of noise beats memory.
+    """
+
+    name: str  # as it was asked for
+    model: PlanModel | None = None
+    recorded: RecordedBaseline | None = None
 
 
 @dataclass(frozen=True)
@@ -315,6 +399,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How quiet and cool a device must be for its absolute times to count."""
+
+    max_cpu_pressure_ratio: float = 0.3  # PSI, some, avg10, before a run
+    max_other_busy_ratio: float = 0.5  # CPU time of others during a run, of one core
+    max_start_temp_c: float | None = None  # None: recorded, never a breach
+
+
+@dataclass(frozen=True)
 class DeviceType:
     """What units share. `ram_bytes` and `cores` are the board's own, also where it is emulated."""
 
@@ -324,6 +417,8 @@ class DeviceType:
     ram_bytes: int | None = None
     requires_evidence: tuple[str, ...] = ()  # throttle_bits, freq, temp: absent ones make a run INVALID
     python: str = "python3"  # the interpreter on the device
+    governor: str | None = None  # of its CPUs during a measurement; None: left as it is
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -366,6 +461,7 @@ class Device:
     pinned_cpus: tuple[int, ...] = ()
     timeout_s: float = 120.0  # longest wait for one answer of the agent
     where: str = ""  # file and table, for messages
+    governor: str | None = None  # its own, else its type's
 
 
 @dataclass(frozen=True)
