@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict
 
 from . import env
 from .args import Args
+from .cgroups import Cgroups
 from .probes import Probes, libc_version
 from .store import Store, hash_file
 from .wire import PROTOCOL
@@ -21,6 +22,8 @@ class Device:
         self.store = Store(home)
         env.remove_leftovers(self.store)
         self.probes = Probes()
+        self.cgroups = Cgroups(self.probes)
+        self.cgroups.remove_leftovers()
         self.location = location
 
     def agent_sha256(self) -> str:

@@ -10,47 +10,40 @@ import glob
 import os
 import platform
 import re
+import resource
 import subprocess
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-_TEXT_BYTES = 1 << 20
+from .parsing import (
+    TEXT_BYTES,
+    Unreadable,
+    parse_busy_ns,
+    parse_file_pages,
+    parse_integer,
+    parse_smaps,
+    parse_steal_ns,
+    parse_throttled,
+    read_text,
+)
+
+_MAPS_BYTES = 64 << 20  # a process with many threads and libraries has thousands of mappings
 _THROTTLED_SYSFS = "/sys/devices/platform/soc/soc:firmware/get_throttled"  # Raspberry Pi kernels
+_CPUFREQ = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/"
 _CPU_FOLDER = re.compile(r".*/(cpu\d+)/")
-
-
-class Unreadable(Exception):
-    """A reading that this device doesn't give; the text says why."""
-
-
-def read_text(path: str) -> str:
-    """Return a small file's text, stripped. Raises Unreadable."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(_TEXT_BYTES).decode("utf-8", "replace").strip("\0 \n")
-    except OSError as error:
-        raise Unreadable("%s: %s" % (path, error.strerror or error)) from None
-
-
-def parse_integer(text: str, path: str, base: int = 10) -> int:
-    """Return the whole number that a sysfs file holds. Raises Unreadable."""
-    try:
-        return int(text, base)
-    except ValueError:
-        raise Unreadable("%s: %r is not a number" % (path, text[:40])) from None
 
 
 class Probes:
     """Readings of this device; `root` is "" on the device itself."""
 
     def __init__(self, root: str = "") -> None:
-        self._root = root
+        self.root = root
 
     def _path(self, path: str) -> str:
-        return self._root + path
+        return self.root + path
 
-    def _text(self, path: str) -> str:
-        return read_text(self._path(path))
+    def _text(self, path: str, limit_bytes: int = TEXT_BYTES) -> str:
+        return read_text(self._path(path), limit_bytes)
 
     def _key(self, path: str, key: str) -> str:
         """Return what follows `key:` in a file of such lines."""
@@ -78,6 +71,7 @@ class Probes:
             "disk_free_bytes": lambda: free_bytes(home),
             "cgroup_v2": lambda: os.path.exists(self._path("/sys/fs/cgroup/cgroup.controllers")),
             "clock": self._clock,
+            "cpufreq_governors": self._governors,
         }
         return self._collect(readings)
 
@@ -85,12 +79,23 @@ class Probes:
         """Return readings as they are now."""
         readings: Dict[str, Callable[[], Any]] = {
             "load1": lambda: float(self._text("/proc/loadavg").split()[0]),
-            "psi_cpu_some_avg10": self._psi_cpu,
+            "psi_cpu_some_avg10": lambda: self._pressure("cpu"),
+            "psi_memory_some_avg10": lambda: self._pressure("memory"),
+            "psi_io_some_avg10": lambda: self._pressure("io"),
+            "cpu_busy_ns": lambda: parse_busy_ns(self._text("/proc/stat"), _ticks_per_s()),
+            "steal_ns": lambda: parse_steal_ns(self._text("/proc/stat"), _ticks_per_s()),
+            "agent_cpu_ns": self._agent_cpu_ns,
             "temp_c": self._temperatures,
-            "freq_hz": self._frequencies,
+            "freq_hz": lambda: self._frequencies("scaling_cur_freq"),
+            "freq_min_hz": lambda: self._frequencies("scaling_min_freq"),
+            "freq_max_hz": lambda: self._frequencies("scaling_max_freq"),
+            "freq_boost": self._boost,
             "governor": lambda: self._per_cpu("scaling_governor"),
             "throttled_bits": self._throttled_bits,
             "mem_available_bytes": lambda: self._kib("/proc/meminfo", "MemAvailable"),
+            "swap_used_bytes": lambda: (
+                self._kib("/proc/meminfo", "SwapTotal") - self._kib("/proc/meminfo", "SwapFree")
+            ),
             "boot_id": lambda: self._text("/proc/sys/kernel/random/boot_id"),
             "monotonic_ns": time.monotonic_ns,
             "realtime_ns": time.time_ns,
@@ -150,12 +155,47 @@ class Probes:
             "source": self._text(source),
         }
 
-    def _psi_cpu(self) -> float:
-        text = self._text("/proc/pressure/cpu")
+    def _pressure(self, what: str) -> float:
+        """Return the share of the last 10 s, in percent, in which a task waited (kernel: accounting/psi)."""
+        path = "/proc/pressure/" + what
+        text = self._text(path)
         found = re.search(r"^some avg10=([0-9.]+)", text)
         if not found:
-            raise Unreadable("/proc/pressure/cpu: no `some avg10=` in %r" % text[:80])
+            raise Unreadable("%s: no `some avg10=` in %r" % (path, text[:80]))
         return float(found.group(1))
+
+    def _agent_cpu_ns(self) -> int:
+        """Return the CPU time that this process and its descendants have used, ended ones included."""
+        own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        total = int((own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime) * 1e9)
+        parents: Dict[int, int] = {}
+        used: Dict[int, int] = {}
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    parents[int(name)], used[int(name)] = self._parent_and_cpu_ns(int(name))
+                except Unreadable:
+                    continue  # it has just ended
+        known = {os.getpid()}
+        while True:
+            found = {pid for pid, parent in parents.items() if parent in known} - known
+            if not found:
+                return total
+            total += sum(used[pid] for pid in found)
+            known |= found
+
+    def _parent_and_cpu_ns(self, pid: int) -> Tuple[int, int]:
+        """Return a process's parent, and its CPU time with that of its ended children (proc(5))."""
+        fields = self._stat(pid)
+        return int(fields[1]), sum(int(ticks) for ticks in fields[11:15]) * 10**9 // _ticks_per_s()
+
+    def _stat(self, pid: int) -> List[str]:
+        """Return the fields of a process's stat from the third on: its name before them may hold anything."""
+        path = "/proc/%d/stat" % pid
+        fields = self._text(path).rpartition(")")[2].split()
+        if len(fields) < 20:
+            raise Unreadable("%s: %d fields" % (path, len(fields)))
+        return fields
 
     def _temperatures(self) -> Dict[str, float]:
         """Return degrees C by zone (kernel: thermal/sysfs-api, hwmon/sysfs-interface; both millidegrees)."""
@@ -181,7 +221,7 @@ class Probes:
 
     def _per_cpu(self, file: str) -> Dict[str, str]:
         values: Dict[str, str] = {}
-        for path in sorted(glob.glob(self._path("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/" + file))):
+        for path in sorted(glob.glob(self._path(_CPUFREQ + file))):
             name = _CPU_FOLDER.match(path)
             if name:
                 values[name.group(1)] = read_text(path)
@@ -189,24 +229,38 @@ class Probes:
             raise Unreadable("/sys/devices/system/cpu/cpu*/cpufreq/%s: no such file" % file)
         return values
 
-    def _frequencies(self) -> Dict[str, int]:
+    def _frequencies(self, file: str) -> Dict[str, int]:
         # kernel: admin-guide/pm/cpufreq, kHz
-        return {
-            cpu: parse_integer(text, cpu) * 1000 for cpu, text in self._per_cpu("scaling_cur_freq").items()
-        }
+        return {cpu: parse_integer(text, cpu) * 1000 for cpu, text in self._per_cpu(file).items()}
+
+    def _governors(self) -> List[str]:
+        """Return the names of the governors that every CPU may have."""
+        each = [set(text.split()) for text in self._per_cpu("scaling_available_governors").values()]
+        return sorted(set.intersection(*each))
+
+    def _boost(self) -> bool:
+        """Return whether CPUs may go above what they can keep up (kernel: admin-guide/pm/cpufreq)."""
+        try:
+            return self._text("/sys/devices/system/cpu/intel_pstate/no_turbo") == "0"
+        except Unreadable:
+            return self._text("/sys/devices/system/cpu/cpufreq/boost") == "1"
 
     def _throttled_bits(self) -> int:
         """Return the firmware's throttle bits (Raspberry Pi documentation, `vcgencmd get_throttled`)."""
         try:
             return parse_integer(self._text(_THROTTLED_SYSFS), _THROTTLED_SYSFS, 16)
         except Unreadable as absent:
-            if self._root:
+            if self.root:
                 raise
             text = run_vcgencmd(str(absent))
         return parse_throttled(text)
 
-    def memory(self, pid: int) -> Dict[str, Any]:
-        """Return a process's memory in bytes, its threads and open files. Raises Unreadable if it is gone."""
+    def memory(self, pid: int, model_path: str = "") -> Dict[str, Any]:
+        """Return a process's memory in bytes, its threads and open files. Raises Unreadable if it is gone.
+
+        `model_pages_bytes` are pages of the file `model_path` that it maps and that are resident, without
+        those it has changed; None without a `model_path`.
+        """
         status = "/proc/%d/status" % pid
         sums = parse_smaps(self._smaps(pid))
         return {
@@ -221,13 +275,22 @@ class Probes:
             "pss_anon_bytes": sums.get("Pss_Anon"),
             "private_clean_bytes": sums.get("Private_Clean"),
             "private_dirty_bytes": sums.get("Private_Dirty"),
+            "swap_bytes": sums.get("Swap"),
+            "model_pages_bytes": self._file_pages(pid, os.path.realpath(model_path)) if model_path else None,
         }
 
     def _smaps(self, pid: int) -> str:
         try:
             return self._text("/proc/%d/smaps_rollup" % pid)  # since Linux 4.14
         except Unreadable:
-            return self._text("/proc/%d/smaps" % pid)
+            return self._text("/proc/%d/smaps" % pid, _MAPS_BYTES)
+
+    def _file_pages(self, pid: int, file: str) -> int:
+        """Return how much of a file a process maps and has resident, unchanged; 0 if it isn't mapped."""
+        # smaps is walked page by page: only where the list of mappings names the file
+        if file not in self._text("/proc/%d/maps" % pid, _MAPS_BYTES):
+            return 0
+        return parse_file_pages(self._text("/proc/%d/smaps" % pid, _MAPS_BYTES), file)
 
     def _count_fds(self, pid: int) -> int:
         try:
@@ -243,26 +306,24 @@ class Probes:
             return None
         return int(found.group(1)) if found else None
 
+    def start_ticks(self, pid: int) -> int:
+        """Return when a process started, in clock ticks since boot: with its pid it names one process.
+
+        Raises Unreadable.
+        """
+        return int(self._stat(pid)[19])
+
+    def lives(self, pid: int, start_ticks: int) -> bool:
+        """Return whether this very process still lives."""
+        try:
+            return self.start_ticks(pid) == start_ticks
+        except Unreadable:
+            return False
+
     def parent_pid(self, pid: int) -> int:
         """Return the parent of a process. Raises Unreadable."""
         path = "/proc/%d/status" % pid
         return parse_integer(self._key(path, "PPid"), path)
-
-
-def parse_smaps(text: str) -> Dict[str, int]:
-    """Return bytes by key, added up over the mappings, of smaps or smaps_rollup (proc(5): KiB)."""
-    sums: Dict[str, int] = {}
-    for key, kib in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE):
-        sums[key] = sums.get(key, 0) + int(kib) * 1024
-    return sums
-
-
-def parse_throttled(text: str) -> int:
-    """Return the bits of `throttled=0x50005`. Raises Unreadable for anything else."""
-    found = re.match(r"throttled=0x([0-9a-fA-F]+)\s*\Z", text)
-    if not found:
-        raise Unreadable("vcgencmd get_throttled: %r, expected throttled=0x…" % text[:80])
-    return int(found.group(1), 16)
 
 
 def run_vcgencmd(why: str) -> str:
@@ -288,6 +349,10 @@ def libc_version() -> str:
     """Return "glibc-2.36", or "" where it can't be told."""
     name, version = platform.libc_ver()
     return "%s-%s" % (name, version) if name else ""
+
+
+def _ticks_per_s() -> int:
+    return os.sysconf("SC_CLK_TCK")  # USER_HZ, the unit of /proc/stat
 
 
 def _text_or(path: str, default: str) -> str:

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from .args import Args
+from .cgroups import Cgroup, Cgroups, parse_limits
 from .faults import Fault
+from .parsing import Unreadable
 from .pipes import Outbox
-from .probes import Probes, Unreadable
+from .probes import Probes
 from .wire import Decoder, Frame
 
 STDERR_TAIL_BYTES = 16 << 10
@@ -37,7 +39,13 @@ class Pending:
 class ChildProcess:
     """One measured process with its pipes."""
 
-    def __init__(self, name: str, process: "subprocess.Popen[bytes]", oom_kills: Optional[int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: "subprocess.Popen[bytes]",
+        oom_kills: Optional[int],
+        cgroup: Optional[Cgroup] = None,
+    ) -> None:
         assert process.stdin is not None  # all three were asked for
         assert process.stdout is not None
         assert process.stderr is not None
@@ -51,6 +59,8 @@ class ChildProcess:
         self.decoder = Decoder()
         self.pending: Optional[Pending] = None
         self.measured_pid = process.pid  # another where the adapter runs the model in a process of its own
+        self.model_path = ""  # of the model that it was told to load
+        self.cgroup = cgroup
         self.killed_by_agent = ""  # why, if it was the agent that ended it
         self._stderr = bytearray()
         self._oom_kills = oom_kills
@@ -85,7 +95,9 @@ class ChildProcess:
         return self.process.wait()
 
     def close(self) -> None:
-        """Close the pipes of an ended process."""
+        """Close the pipes of an ended process, and remove its cgroup."""
+        if self.cgroup is not None:
+            self.cgroup.remove()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None
             try:
@@ -106,7 +118,7 @@ class ChildProcess:
         if self.killed_by_agent:
             how = "was ended by the agent: " + self.killed_by_agent
         elif oom:
-            how = "was killed by the kernel: out of memory"
+            how = "was killed by the kernel: " + self._shortage()
         elif code < 0:
             how = "died of signal %d (%s)" % (-code, _signal_name(-code))
         else:
@@ -123,9 +135,25 @@ class ChildProcess:
             stderr_tail=tail,
             oom=oom,
             killed_by_agent=bool(self.killed_by_agent),
+            **read_cgroup(self.cgroup),
+        )
+
+    def _shortage(self) -> str:
+        """Return what it was short of."""
+        memory = read_cgroup(self.cgroup)
+        if memory["cgroup_max_bytes"] is None:
+            return "out of memory"
+        peak = memory["cgroup_peak_bytes"]
+        return "out of memory: its limit is %d bytes (memory.max), its peak %s" % (
+            memory["cgroup_max_bytes"],
+            "was %d" % peak if peak is not None else "is unknown",
         )
 
     def _was_out_of_memory(self, probes: Probes) -> bool:
+        if self.cgroup is not None:
+            kills = self.cgroup.oom_kills()
+            if kills is not None:
+                return kills > 0
         now = probes.oom_kills()
         return now is not None and self._oom_kills is not None and now > self._oom_kills
 
@@ -153,21 +181,50 @@ def child_environment(threads: int, extra: Dict[str, Any]) -> Dict[str, str]:
     return env
 
 
-def start_process(location: str, args: Args, probes: Probes) -> ChildProcess:
-    """Start a child from a `spawn` request's name, threads and env_vars. It still waits for `start`."""
+def start_process(location: str, args: Args, probes: Probes, cgroups: Cgroups) -> ChildProcess:
+    """Start a child from a `spawn` request's own args. It still waits for `start`."""
     name = args.name("child")
     threads = args.integer("threads", 1, 1, 1024)
     env = child_environment(threads, args.mapping("env_vars", {}))
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", location, "child"],
+    limits = parse_limits(args.mapping("cgroup", {}))
+    argv = [sys.executable, "-I", "-S", location, "child"]
+    oom_kills = probes.oom_kills()
+    if limits is None:
+        return ChildProcess(name, _popen(argv, env), oom_kills)
+    cgroup = cgroups.create(limits)
+    try:
+        entry = cgroup.open_entry()
+        try:
+            # it enters before it becomes the child: memory is charged where it was first used
+            process = _popen(argv, env, lambda: os.write(entry, b"0"))
+        finally:
+            os.close(entry)
+    except subprocess.SubprocessError:  # subprocess's word for an exception in the lambda
+        cgroup.remove()
+        raise Fault(
+            "unsupported",
+            "a process of this user can't be moved into %s: that needs write access to cgroup.procs of the"
+            " group above both that and the agent's own" % cgroup.path,
+        ) from None
+    except OSError as error:
+        cgroup.remove()
+        raise Fault("unsupported", "%s can't be used: %s" % (cgroup.path, error)) from None
+    return ChildProcess(name, process, oom_kills, cgroup)
+
+
+def _popen(
+    argv: List[str], env: Dict[str, str], first: Optional[Callable[[], Any]] = None
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        argv,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
         env=env,
         cwd="/",
+        preexec_fn=first,  # the agent has no threads
     )
-    return ChildProcess(name, process, probes.oom_kills())
 
 
 def check_cpus(cpus: List[int]) -> List[int]:
@@ -186,9 +243,17 @@ def read_memory(child: ChildProcess, probes: Probes) -> Dict[str, Any]:
     try:
         if pid != child.process.pid and probes.parent_pid(pid) != child.process.pid:
             raise Unreadable("process %d is no longer the child's" % pid)
-        memory = probes.memory(pid)
+        memory = dict(probes.memory(pid, child.model_path), **read_cgroup(child.cgroup))
     except Unreadable as error:
         raise Fault(
             "unsupported", "the memory of child `%s` can't be read: %s" % (child.name, error)
         ) from None
     return dict(memory, pid=pid, monotonic_ns=begin, cost_ns=time.monotonic_ns() - begin)
+
+
+def read_cgroup(cgroup: Optional[Cgroup]) -> Dict[str, Optional[int]]:
+    """Return what a child's own cgroup has held at most and may hold; None without one."""
+    return {
+        "cgroup_peak_bytes": cgroup.peak_bytes() if cgroup else None,
+        "cgroup_max_bytes": cgroup.max_bytes() if cgroup else None,
+    }

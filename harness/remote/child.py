@@ -90,6 +90,10 @@ class MemorySample:
     fds: int
     monotonic_ns: int  # when, on the device's clock
     cost_ns: int  # what taking it cost the parent
+    swap_bytes: int | None = None
+    model_pages_bytes: int | None = None  # of the model's own file, mapped and unchanged; 0: it isn't mapped
+    cgroup_peak_bytes: int | None = None  # None also where it has no cgroup of its own
+    cgroup_max_bytes: int | None = None
 
 
 class Child:

@@ -163,12 +163,15 @@ class AgentClient:
         env_vars: Mapping[str, str] | None = None,
         threads: int = 1,
         nice: int = 0,
+        cgroup: Mapping[str, int] | None = None,
         timeout_s: float | None = None,
     ) -> Child:
         """Start a measured process on the device, its runtime imported.
 
         `env` is an installed environment's hash (None: the adapter needs none); `threads` is what maths
-        libraries are told before they load. Raises RuntimeUnavailable when the runtime can't be imported.
+        libraries are told before they load. `cgroup` limits it: `memory_max_bytes`, `cpu_quota_us` of every
+        `cpu_period_us`. Raises RuntimeUnavailable when the runtime can't be imported, Unsupported where the
+        device has no cgroup for it.
         """
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         args = {
@@ -179,6 +182,7 @@ class AgentClient:
             "env_vars": dict(env_vars or {}),
             "threads": threads,
             "nice": nice,
+            "cgroup": dict(cgroup or {}),
             "deadline_s": limit_s,
         }
         reply = self.request("spawn", args, timeout_s=limit_s + ANSWER_GRACE_S).args
