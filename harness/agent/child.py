@@ -12,13 +12,16 @@ import os
 import resource
 import sys
 import time
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from .args import Args
 from .faults import Fault, first_line, to_fault
 from .lifeline import end_with_parent
 from .model import Model
 from .wire import Decoder, Frame, WireFault, encode_header
+
+if TYPE_CHECKING:
+    from .arm import Arm
 
 BUILT_IN = ("onnxruntime", "litert", "tflite_runtime", "command")
 OWN_ADAPTER = "env"  # the environment's own adapter.py
@@ -59,6 +62,7 @@ class Child:
     def __init__(self) -> None:
         self._adapter: Any = None
         self._model: Optional[Model] = None
+        self._arm: Optional["Arm"] = None  # while it takes part in a duet
         self._ops: Dict[str, Callable[[Frame], Answer]] = {
             "start": self._start,
             "load": self._load,
@@ -67,6 +71,10 @@ class Child:
             ),
             "first": lambda frame: self._loaded().first(Args("first", frame.args)),
             "measure": lambda frame: self._loaded().measure(Args("measure", frame.args)),
+            "paced": self._paced,
+            "duet_start": self._duet_start,
+            "duet_block": self._duet_block,
+            "duet_end": self._duet_end,
             "infer": lambda frame: self._loaded().infer(Args("infer", frame.args)),
             "exit": self._exit,
         }
@@ -77,6 +85,7 @@ class Child:
             args, payload = self._ops[frame.op](frame)
             return Frame(frame.id, "result", frame.op, args, payload)
         except Exception as error:  # noqa: BLE001 (recorded: it becomes the answer)
+            self._leave_duet()
             fault = adapter_fault(error)
             return Frame(frame.id, "error", frame.op, fault.to_args())
 
@@ -117,6 +126,39 @@ class Child:
         if self._model is None:
             raise Fault("bad_request", "no model is loaded; load one first")
         return self._model
+
+    # what few children do is imported when they do it: the others' memory and start-up are measured too
+
+    def _paced(self, frame: Frame) -> Answer:
+        from .paced import paced
+
+        return paced(self._loaded(), Args("paced", frame.args), frame.payload)
+
+    def _duet_start(self, frame: Frame) -> Answer:
+        from .arm import Arm, read_plan
+
+        self._leave_duet()
+        self._arm = Arm(self._loaded(), read_plan(Args("duet_start", frame.args)))
+        return self._arm.started(), b""
+
+    def _duet_block(self, frame: Frame) -> Answer:
+        self._taking_part().turn(int(frame.args["pair"]))
+        return {}, b""
+
+    def _duet_end(self, frame: Frame) -> Answer:
+        answer = self._taking_part().finish(int(frame.args["pairs"]))
+        self._leave_duet()
+        return answer
+
+    def _taking_part(self) -> "Arm":
+        if self._arm is None:
+            raise Fault("bad_request", "the child takes part in no duet")
+        return self._arm
+
+    def _leave_duet(self) -> None:
+        arm, self._arm = self._arm, None
+        if arm is not None:
+            arm.close()
 
     def _exit(self, frame: Frame) -> Answer:
         Args("exit", frame.args).done()

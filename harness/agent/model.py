@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from . import timing
 from .args import Args
 from .faults import Fault, first_line
+from .instructions import open_counter
 from .samples import Feeder, Raw, count_items, open_arrays, open_npz, parse_input, shape_text
 from .wire import ITEM_BYTES, MAX_PAYLOAD_BYTES, Tensor, pack_tensors
 
@@ -24,6 +25,8 @@ MAX_READY_BYTES = 4 << 20
 # Busy for some ticks, the child has that behind it.
 SETTLE_NS = 20000000
 
+_UNCOUNTED = {"instructions": None, "not_counted": "the command runs the model in a process of its own"}
+
 
 def settle() -> None:
     """Keep the core busy until others have had their turn, before something is timed once."""
@@ -32,11 +35,20 @@ def settle() -> None:
         pass
 
 
+class Calls(NamedTuple):
+    """What is called over and over. `seek` makes the calls go on from the sample batch of that number."""
+
+    next_call: Optional[timing.NextCall]  # None where there is one batch only
+    invoke: timing.Invoke
+    seek: Callable[[int], None]
+
+
 class Model:
     """One session of an adapter and what it is fed."""
 
-    def __init__(self, session: Any, shapes: Dict[str, Any]) -> None:
+    def __init__(self, session: Any, shapes: Dict[str, Any], threads: int = 1) -> None:
         self._session = session
+        self.threads = threads
         names = [spec["name"] for spec in session.inputs]
         unknown = sorted(set(shapes) - set(names))
         if unknown:
@@ -67,7 +79,7 @@ class Model:
         begin = time.monotonic_ns()
         session = adapter.load(path, threads, options)
         elapsed = time.monotonic_ns() - begin
-        model = cls(session, shapes)
+        model = cls(session, shapes, threads)
         answer: Dict[str, Any] = {
             "load_time_ns": getattr(session, "load_time_ns", elapsed),
             "signature": {"inputs": list(session.inputs), "outputs": list(session.outputs)},
@@ -118,7 +130,7 @@ class Model:
         invoke = self._prepare(0)
         settle()
         begin = time.monotonic_ns()
-        self._refusable(invoke)
+        self.refusable(invoke)
         first_inference_ns = time.monotonic_ns() - begin
         self._check_batch()
         return {"first_inference_ns": first_inference_ns}, b""
@@ -130,30 +142,57 @@ class Model:
             args.integer("warmup_max", 0, 0, timing.MAX_ITERATIONS),
             args.integer("min_duration_ns", 0),
             args.integer("max_duration_ns", 600 * 10**9, 1),
+            args.integer("calls_per_query", 1, 1, 1 << 16),
         )
         args.done()
+        if plan.calls_per_query > 1:
+            self._require_timeable("queries of several calls")
         self._called = True
         if hasattr(self._session, "summarise"):
             from . import external
 
-            return external.summarise(self._session, plan), b""
+            return dict(external.summarise(self._session, plan), **_UNCOUNTED), b""
         if hasattr(self._session, "timed_run"):
             from . import external
 
             self._prepare(0)
             timed = external.measure(self._session, plan)
+            timed.report.update(_UNCOUNTED)
         else:
-            if not self._batch_checked and self._fed().batch_size > 1:
-                self._refusable(self._prepare(0))
-                self._check_batch()
-            next_call, invoke = self._calls()
-            settle()
-            timed = self._refusable(lambda: timing.measure(next_call, invoke, plan))
+            timed = self._measure(plan)
         count = len(timed.latency_ns)
         tensors = [Tensor("latency_ns", "int64", (count,), memoryview(timed.latency_ns).cast("B"))]
         if timed.start_ns:
             tensors.append(Tensor("start_ns", "int64", (count,), memoryview(timed.start_ns).cast("B")))
         return packed(tensors, timed.report)
+
+    def _measure(self, plan: timing.Plan) -> timing.Timed:
+        calls = self.calls("measure")
+        counter = open_counter(self.threads)
+        try:
+            settle()
+            timed: timing.Timed = self.refusable(
+                lambda: timing.measure(calls.next_call, calls.invoke, plan, counter)
+            )
+            return timed
+        finally:
+            counter.close()
+
+    def calls(self, what: str) -> Calls:
+        """Return the calls to time, for the op `what`. Raises `unsupported` where this process makes none."""
+        self._require_timeable("`%s`" % what)
+        self._called = True
+        if not self._batch_checked and self._fed().batch_size > 1:
+            self.refusable(self._prepare(0))
+            self._check_batch()
+        return self._calls()
+
+    def _require_timeable(self, what: str) -> None:
+        """Raise `unsupported` for a command: its calls are not made here, one by one."""
+        if hasattr(self._session, "summarise"):
+            raise Fault("unsupported", "%s: this command only prints a summary of a whole run" % what)
+        if hasattr(self._session, "timed_run"):
+            raise Fault("unsupported", "%s: this command times its calls itself" % what)
 
     def infer(self, args: Args) -> Answer:
         """Return the outputs of samples [start, start + count), or of as many as fit one message."""
@@ -174,7 +213,7 @@ class Model:
         done = 0
         while done < count:
             take = min(feeder.batch_size, count - done)
-            self._refusable(self._prepare(start + done))
+            self.refusable(self._prepare(start + done))
             for name, output in self._session.read_outputs().items():
                 stacks.setdefault(name, Stack(name, feeder.batch_size)).add(to_raw(name, output), take)
             done += take
@@ -212,8 +251,7 @@ class Model:
             for name, raw in feeds.items()
         }
 
-    def _calls(self) -> Tuple[Optional[timing.NextCall], timing.Invoke]:
-        """Return what makes the next call ready (None where there is one batch only), and the first call."""
+    def _calls(self) -> Calls:
         feeder = self._fed()
         size = feeder.batch_size
         batches = max(
@@ -227,7 +265,7 @@ class Model:
         ready = [self._feeds(i * size) for i in range(batches)]
         prepare = self._session.prepare
         if batches == 1:
-            return None, prepare(ready[0])
+            return Calls(None, prepare(ready[0]), lambda _number: None)
         turn = 0
 
         def next_call() -> Any:
@@ -235,10 +273,14 @@ class Model:
             turn = (turn + 1) % batches
             return prepare(ready[turn])
 
-        return next_call, prepare(ready[0])
+        def seek(number: int) -> None:
+            nonlocal turn
+            turn = (number - 1) % batches
+
+        return Calls(next_call, prepare(ready[0]), seek)
 
     @staticmethod
-    def _refusable(call: Callable[[], Any]) -> Any:
+    def refusable(call: Callable[[], Any]) -> Any:
         """Return what `call` returns; an exception out of the runtime's call is the model's rejection."""
         try:
             return call()

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Optional
 
 from . import env as environments
 from .args import Args
+from .duet import Duet, Turn, read_plan
 from .faults import Fault, to_fault
 from .ops import OPS, Device
 from .pipes import Outbox
@@ -25,7 +26,7 @@ from .wire import Decoder, Frame, WireFault
 EXIT_WIRE = 3
 _CHUNK_BYTES = 1 << 20
 _MAX_CHILDREN = 64
-_CHILD_OPS = ("load", "set_inputs", "first", "measure", "infer", "exit")
+_CHILD_OPS = ("load", "set_inputs", "first", "measure", "paced", "infer", "exit")
 
 
 class Finished(Exception):
@@ -46,6 +47,7 @@ class Parent:
         self._local: Dict[str, Callable[[Frame], None]] = {
             "spawn": self._spawn,
             "child": self._forward,
+            "duet": self._duet,
             "sample": self._sample,
             "reap": self._reap,
             "bye": self._bye,
@@ -160,7 +162,7 @@ class Parent:
             "nice": args.integer("nice", 0, -20, 19),
         }
         deadline_s = args.number("deadline_s", 120.0, 0.001)
-        child = start_process(self._device.location, args, self._device.probes, self._device.cgroups)
+        child = start_process(self._device.location, args, self._device.probes)
         self._children[name] = child
         self._selector.register(child.wire_fd, selectors.EVENT_READ, lambda: self._read_child(child))
         self._selector.register(child.stderr_fd, selectors.EVENT_READ, lambda: self._read_stderr(child))
@@ -179,12 +181,12 @@ class Parent:
         args.done()
         if op not in _CHILD_OPS:
             raise Fault("bad_request", "child: unknown op `%s`; valid: %s" % (op, ", ".join(_CHILD_OPS)))
-        if op == "load":
-            child.model_path = str(inner.get("model_path", ""))
         self._hand_over(child, frame, op, inner, deadline_s)
 
     def _child(self, args: Args) -> ChildProcess:
-        name = args.name("child")
+        return self._living(args.name("child"))
+
+    def _living(self, name: str) -> ChildProcess:
         child = self._children.get(name)
         if child is None:
             living = ", ".join(sorted(self._children)) or "none"
@@ -194,8 +196,7 @@ class Parent:
     def _hand_over(
         self, child: ChildProcess, frame: Frame, op: str, args: Dict[str, Any], deadline_s: float
     ) -> None:
-        if child.pending:
-            raise Fault("bad_request", "child `%s` is busy with `%s`" % (child.name, child.pending.op))
+        _require_idle(child)
         child.pending = Pending(frame._replace(payload=b""), op, deadline_s)
         self._send(child.outbox, Frame(frame.id, "request", op, args, frame.payload))
 
@@ -220,6 +221,10 @@ class Parent:
         pending = child.pending
         if pending is None or frame.id != pending.request.id or frame.type == "request":
             raise WireFault("a %s frame for request %d that is not open" % (frame.type, frame.id))
+        if isinstance(pending, Turn):
+            pending.duet.answered(child.name, frame)
+            self._conclude(pending)
+            return
         args = dict(frame.args, child=child.name)
         if frame.type == "result":
             if pending.op == "start":
@@ -235,6 +240,39 @@ class Parent:
         if pending.op == "start" and frame.type == "error":
             self._remove(child)
 
+    def _duet(self, frame: Frame) -> None:
+        plan = read_plan(Args("duet", frame.args))
+        children = [self._living(name) for name in plan.children]
+        for child in children:
+            _require_idle(child)
+
+        def send(name: str, op: str, args: Dict[str, Any]) -> None:
+            self._send(self._children[name].outbox, Frame(frame.id, "request", op, args))
+
+        duet = Duet(plan, send)
+        turn = Turn(frame._replace(payload=b""), plan, duet)
+        for child in children:
+            child.pending = turn
+        duet.start()
+
+    def _conclude(self, turn: Turn) -> None:
+        """Answer the host if a duet is over, and let its children go."""
+        duet = turn.duet
+        if not duet.done:
+            return
+        for name in turn.children:
+            if name in self._children and self._children[name].pending is turn:
+                self._children[name].pending = None
+        if duet.fault is not None:
+            self._fail(turn.request, duet.fault)
+            return
+        try:
+            args, payload = duet.result()
+        except WireFault as error:
+            self._fail(turn.request, Fault("internal", "duet: a child's samples are damaged: %s" % error))
+            return
+        self._answer(turn.request, dict(args, sha256=hashlib.sha256(payload).hexdigest()), payload)
+
     def _read_stderr(self, child: ChildProcess) -> None:
         if not child.read_stderr():
             self._selector.unregister(child.stderr_fd)
@@ -244,7 +282,14 @@ class Parent:
         fault = child.death(self._device.probes)
         pending = child.pending
         self._remove(child)
-        if pending:
+        self._answer_for(child, pending, fault)
+
+    def _answer_for(self, child: ChildProcess, pending: Optional[Pending], fault: Fault) -> None:
+        """Answer what a child that is gone was working on."""
+        if isinstance(pending, Turn):
+            pending.duet.lost(child.name, fault)
+            self._conclude(pending)
+        elif pending:
             self._fail(pending.request, fault)
 
     def _remove(self, child: ChildProcess) -> int:
@@ -262,8 +307,11 @@ class Parent:
         now = time.monotonic_ns()
         for child in list(self._children.values()):
             pending = child.pending
-            if pending is None or pending.due_ns > now:
+            if pending is None or pending.due_ns > now or self._children.get(child.name) is not child:
                 continue
+            if isinstance(pending, Turn):
+                child = self._children[pending.duet.working or child.name]
+                pending.extend()
             text = "child `%s`: `%s` took longer than %g s; the child was ended" % (
                 child.name,
                 pending.op,
@@ -271,7 +319,7 @@ class Parent:
             )
             child.kill("deadline")
             self._remove(child)
-            self._fail(pending.request, Fault("deadline", text, child=child.name, op=pending.op))
+            self._answer_for(child, pending, Fault("deadline", text, child=child.name, op=pending.op))
 
     def _sample(self, frame: Frame) -> None:
         args = Args("sample", frame.args)
@@ -285,8 +333,7 @@ class Parent:
         args.done()
         pending = child.pending
         code = self._remove(child)
-        if pending:
-            self._fail(pending.request, Fault("no_such_child", "child `%s` was reaped" % child.name))
+        self._answer_for(child, pending, Fault("no_such_child", "child `%s` was reaped" % child.name))
         self._answer(frame, {"exit_code": code, "child": child.name})
 
     def _bye(self, frame: Frame) -> None:
@@ -302,6 +349,11 @@ class Parent:
             child.process.terminate()  # all at once, so that the grace is waited for once
         for child in list(self._children.values()):
             self._remove(child)
+
+
+def _require_idle(child: ChildProcess) -> None:
+    if child.pending:
+        raise Fault("bad_request", "child `%s` is busy with `%s`" % (child.name, child.pending.op))
 
 
 def _terminated(number: int, _frame: Any) -> None:

@@ -5,11 +5,14 @@ Warm-up runs in blocks until the medians of two successive blocks differ by less
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import resource
 import time
 from array import array
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+
+from .instructions import Counter
 
 Invoke = Callable[[], Any]
 NextCall = Callable[[], Invoke]  # makes the next call ready, outside the timed region
@@ -19,18 +22,23 @@ BLOCK_NS = 5000000  # chosen: a block spans several scheduler ticks, so that one
 BLOCK_CALLS = 4  # at least, where the cap allows: the median of one call is noise
 MIN_ITERATIONS = 2
 MAX_ITERATIONS = 4000000  # two arrays of 8 bytes each: 64 MB
+NEVER_NS = 1 << 62
 # CLOCK_MONOTONIC through clock_gettime (time.get_clock_info("monotonic"))
 CLOCK = "CLOCK_MONOTONIC"
 _now_ns = time.monotonic_ns
 
 
 class Plan(NamedTuple):
-    """What `measure` was asked for. `warmup_max` counts iterations; durations are in device ns."""
+    """What `measure` was asked for. `warmup_max` counts iterations; durations are in device ns.
+
+    An iteration is a query of `calls_per_query` calls, timed as one.
+    """
 
     iterations: int
     warmup_max: int
     min_duration_ns: int
     max_duration_ns: int
+    calls_per_query: int = 1
 
 
 def timed_calls(
@@ -76,6 +84,10 @@ class Warmup(NamedTuple):
     flat: bool
     last_median_ns: int  # 0 without any warm-up
 
+    def report(self) -> Dict[str, Any]:
+        """Return what an answer says of it."""
+        return {"warmup_iterations": self.iterations, "warmup_flat": self.flat}
+
 
 def warm_up(next_call: Optional[NextCall], invoke: Invoke, cap: int, stop_ns: int) -> Warmup:
     """Run until block medians are flat, `cap` calls are done or `stop_ns` has passed.
@@ -90,7 +102,7 @@ def warm_up(next_call: Optional[NextCall], invoke: Invoke, cap: int, stop_ns: in
     done, before = 1, 0
     latency, stamps = zeros(block), zeros(block)
     while done + block <= cap:
-        timed_calls(next_call, invoke, latency, stamps, 0, block, 1 << 62)
+        timed_calls(next_call, invoke, latency, stamps, 0, block, NEVER_NS)
         done += block
         now = median(latency)
         if before and abs(now - before) < FLAT_RATIO * before:
@@ -109,13 +121,77 @@ class Timed(NamedTuple):
     report: Dict[str, Any]
 
 
-def measure(next_call: Optional[NextCall], invoke: Invoke, plan: Plan) -> Timed:
-    """Warm up, then time. Garbage collection is off throughout and what lives already is frozen."""
+@contextlib.contextmanager
+def quiet_heap() -> Iterator[None]:
+    """Keep garbage collection off inside the block, and what lives already out of its sight."""
     gc.collect()
     gc.freeze()
     was_enabled = gc.isenabled()
     gc.disable()
     try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
+
+
+class Window:
+    """What clocks and the process went through while samples were taken. Opened when it is made."""
+
+    def __init__(self) -> None:
+        self._usage, self._clocks = resource.getrusage(resource.RUSAGE_SELF), clock_triplet()
+        self._begin = _now_ns()
+
+    def close(self) -> Dict[str, Any]:
+        """Return what an answer says of it."""
+        elapsed_ns = _now_ns() - self._begin
+        clocks, usage = clock_triplet(), resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "clock": CLOCK,
+            "clock_check": compare_clocks(self._clocks, clocks),
+            "gc_enabled": False,
+            "elapsed_ns": elapsed_ns,
+            "usage": compare_usage(self._usage, usage),
+        }
+
+
+def queries(next_call: Optional[NextCall], invoke: Invoke, calls: int) -> Tuple[Optional[NextCall], Invoke]:
+    """Return the like of `next_call` and `invoke` for queries of `calls` calls.
+
+    All calls of a query are made ready before its first one, outside the timed region. A runtime that holds
+    one input at a time then runs the last one made ready, as often.
+    """
+    if calls == 1:
+        return next_call, invoke
+    ready = [invoke] * calls
+
+    def query() -> None:
+        for call in ready:
+            call()
+
+    if next_call is None:
+        return None, query
+    following = next_call
+
+    def next_query() -> Invoke:
+        for i in range(calls):
+            ready[i] = following()
+        return query
+
+    return next_query, query
+
+
+def measure(
+    next_call: Optional[NextCall], invoke: Invoke, plan: Plan, counter: Optional[Counter] = None
+) -> Timed:
+    """Warm up, then time. Garbage collection is off throughout and what lives already is frozen.
+
+    `counter` is read before the first and after the last timed call.
+    """
+    counter = counter or Counter(-1, "nobody asked for a count")
+    next_call, invoke = queries(next_call, invoke, plan.calls_per_query)
+    with quiet_heap():
         warmup = warm_up(next_call, invoke, plan.warmup_max, _now_ns() + plan.max_duration_ns)
         capacity = max(plan.iterations, MIN_ITERATIONS)
         if plan.min_duration_ns:
@@ -123,31 +199,25 @@ def measure(next_call: Optional[NextCall], invoke: Invoke, plan: Plan) -> Timed:
             likely = 3 * plan.min_duration_ns // max(1, 2 * warmup.last_median_ns) + 1
             capacity = max(capacity, min(likely, MAX_ITERATIONS))
         latency, start = zeros(capacity), zeros(capacity)
-        usage, clocks = resource.getrusage(resource.RUSAGE_SELF), clock_triplet()
+        window = Window()
+        before = counter.read()
         begin = _now_ns()
         stop_ns = begin + plan.max_duration_ns
         got = timed_calls(next_call, invoke, latency, start, 0, max(plan.iterations, MIN_ITERATIONS), stop_ns)
         enough_ns = min(begin + plan.min_duration_ns, stop_ns)
         if got < capacity and _now_ns() < enough_ns:
             got = _until(next_call, invoke, latency, start, got, capacity, enough_ns)
-        elapsed_ns = _now_ns() - begin
-        clocks_after, usage_after = clock_triplet(), resource.getrusage(resource.RUSAGE_SELF)
-    finally:
-        gc.unfreeze()
-        if was_enabled:
-            gc.enable()
-    report = {
-        "warmup_iterations": warmup.iterations,
-        "warmup_flat": warmup.flat,
-        "iterations_requested": plan.iterations,
-        "iterations_got": got,
-        "ended_by": _ended_by(got, plan, elapsed_ns),
-        "clock": CLOCK,
-        "clock_check": compare_clocks(clocks, clocks_after),
-        "gc_enabled": False,
-        "elapsed_ns": elapsed_ns,
-        "usage": compare_usage(usage, usage_after),
-    }
+        after = counter.read()
+        report = window.close()
+    instructions = counter.between(before, after)
+    report.update(warmup.report())
+    report.update(
+        iterations_requested=plan.iterations,
+        iterations_got=got,
+        ended_by=_ended_by(got, plan, report["elapsed_ns"]),
+        instructions=instructions,
+        not_counted=counter.reason if instructions is None else None,
+    )
     return Timed(latency[:got], start[:got], report)
 
 

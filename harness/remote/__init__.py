@@ -7,24 +7,32 @@ from harness.remote.child import (
     Loaded,
     MeasuredBlock,
     MemorySample,
+    PacedBlock,
     measure_args,
     parse_block,
+    parse_paced,
     unpack,
 )
 from harness.remote.client import AgentClient
+from harness.remote.duet import DuetArm, DuetBlocks, run_duet
 from harness.remote.requests import Pending, Reply
 
 __all__ = [
     "AgentClient",
     "Child",
+    "DuetArm",
+    "DuetBlocks",
     "FedInputs",
     "Loaded",
     "MeasuredBlock",
     "MemorySample",
+    "PacedBlock",
     "Pending",
     "Reply",
     "build_archive",
     "measure_args",
     "parse_block",
+    "parse_paced",
+    "run_duet",
     "unpack",
 ]

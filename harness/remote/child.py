@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.agent import wire
@@ -72,6 +72,35 @@ class MeasuredBlock:
     )  # ns each clock went: monotonic, raw, realtime
     usage: Mapping[str, int] = field(default_factory=dict)  # getrusage over the block
     summary: Mapping[str, float] = field(default_factory=dict)
+    calls_per_query: int = 1  # each sample is so many calls
+    instructions: int | None = None  # in user space, over all timed calls; None: `not_counted` says why
+    not_counted: str | None = None
+
+
+@dataclass(frozen=True)
+class PacedBlock:
+    """Calls on a schedule, int64 clock readings of shape (n,): when due, begun and ended.
+
+    A call is begun when it is due, or as soon as the one before has ended. `iterations_requested` is the
+    length of the schedule.
+    """
+
+    due_ns: npt.NDArray[np.int64] = field(repr=False)
+    start_ns: npt.NDArray[np.int64] = field(repr=False)
+    end_ns: npt.NDArray[np.int64] = field(repr=False)
+    warmup_iterations: int
+    warmup_flat: bool
+    iterations_requested: int
+    ended_by: str  # "schedule" | "overload"
+    clock: str
+    elapsed_ns: int
+    clock_check: Mapping[str, int]
+    usage: Mapping[str, int]
+
+    @property
+    def latency_ns(self) -> npt.NDArray[np.int64]:
+        """Return each call's end against when it was due: waiting for the ones before it counts."""
+        return self.end_ns - self.due_ns
 
 
 @dataclass(frozen=True)
@@ -171,11 +200,43 @@ class Child:
         warmup_max: int = 100,
         min_duration_ns: int = 0,
         max_duration_ns: int | None = None,
+        calls_per_query: int = 1,
         timeout_s: float | None = None,
     ) -> MeasuredBlock:
-        """Warm up, then time `iterations` calls (fewer past `max_duration_ns`; two at least)."""
+        """Warm up, then time `iterations` calls (fewer past `max_duration_ns`; two at least).
+
+        With `calls_per_query` an iteration is so many calls, timed as one; a command then raises Unsupported.
+        """
         args = measure_args(iterations, warmup_max, min_duration_ns, max_duration_ns)
-        return parse_block(self.submit("measure", args, timeout_s=timeout_s).wait())
+        if calls_per_query != 1:
+            args["calls_per_query"] = calls_per_query
+        block = parse_block(self.submit("measure", args, timeout_s=timeout_s).wait())
+        return replace(block, calls_per_query=calls_per_query)
+
+    def paced(
+        self,
+        offset_ns: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        warmup_max: int = 100,
+        spin_ns: int | None = None,
+        max_behind_ns: int | None = None,
+        timeout_s: float | None = None,
+    ) -> PacedBlock:
+        """Warm up, then call on a schedule: ns from its start, ascending.
+
+        The last `spin_ns` of each wait are a busy loop. Ends early ("overload") where a call would begin more
+        than `max_behind_ns` late. Raises Unsupported for a command.
+        """
+        import numpy as np
+
+        schedule = np.asarray(offset_ns, dtype=np.int64)
+        entries, payload = wire.pack_tensors([_to_tensor("offset_ns", schedule)])
+        args: dict[str, Any] = {"warmup_max": warmup_max, "arrays": entries}
+        if spin_ns is not None:
+            args["spin_ns"] = spin_ns
+        if max_behind_ns is not None:
+            args["max_behind_ns"] = max_behind_ns
+        return parse_paced(self.submit("paced", args, payload, timeout_s=timeout_s).wait())
 
     def infer(self, start: int, count: int, *, timeout_s: float | None = None) -> dict[str, npt.NDArray[Any]]:
         """Return the outputs of samples [start, start + count) by name, stacked on axis 0."""
@@ -232,6 +293,26 @@ def parse_block(reply: Reply) -> MeasuredBlock:
         clock_check=args.get("clock_check", {}),
         usage=args.get("usage", {}),
         summary=args.get("summary", {}),
+        instructions=args.get("instructions"),
+        not_counted=args.get("not_counted"),
+    )
+
+
+def parse_paced(reply: Reply) -> PacedBlock:
+    """Return the reply to `paced`."""
+    arrays, args = unpack(reply), reply.args
+    return PacedBlock(
+        due_ns=arrays["due_ns"],
+        start_ns=arrays["start_ns"],
+        end_ns=arrays["end_ns"],
+        warmup_iterations=int(args["warmup_iterations"]),
+        warmup_flat=bool(args["warmup_flat"]),
+        iterations_requested=int(args["iterations_requested"]),
+        ended_by=str(args["ended_by"]),
+        clock=str(args["clock"]),
+        elapsed_ns=int(args["elapsed_ns"]),
+        clock_check=args["clock_check"],
+        usage=args["usage"],
     )
 
 

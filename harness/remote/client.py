@@ -29,6 +29,7 @@ from harness.errors import (
 )
 from harness.remote.archive import build_archive
 from harness.remote.child import ANSWER_GRACE_S, Child
+from harness.remote.duet import DuetBlocks, run_duet
 from harness.remote.requests import OnEvent, Pending, Reply
 
 READ_SLICE_S = 5.0  # how long one read of the agent's stream waits; only paces the look at `close`
@@ -187,6 +188,19 @@ class AgentClient:
         }
         reply = self.request("spawn", args, timeout_s=limit_s + ANSWER_GRACE_S).args
         return Child(self, name, reply, self._timeout_s)
+
+    def duet(
+        self,
+        children: Sequence[Child],
+        *,
+        pairs: int,
+        seed: int,
+        timeout_s: float | None = None,
+        **settings: Any,
+    ) -> DuetBlocks:
+        """Let two loaded children take turns in blocks; `settings` and errors as in `run_duet`."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        return run_duet(self, children, pairs=pairs, seed=seed, timeout_s=limit_s, **settings)
 
     def close(self) -> None:
         """End the agent and all its children. Safe to call twice."""

@@ -37,7 +37,7 @@ _NEXT_STEPS = {
     "no_space": "Free some room there: harness deploy gc.",
     "checksum": "Send it again; if it comes back, check the link and the device's disk.",
 }
-_RUNS_THE_MODEL = ("load", "first", "infer", "measure")
+_RUNS_THE_MODEL = ("load", "first", "infer", "measure", "paced", "duet")
 # native code gave up or went astray (signal(7)); KILL, TERM, BUS come from outside or from a failing disk
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE)
 
