@@ -162,7 +162,7 @@ class Parent:
             "nice": args.integer("nice", 0, -20, 19),
         }
         deadline_s = args.number("deadline_s", 120.0, 0.001)
-        child = start_process(self._device.location, args, self._device.probes)
+        child = start_process(self._device.location, args, self._device.probes, self._device.cgroups)
         self._children[name] = child
         self._selector.register(child.wire_fd, selectors.EVENT_READ, lambda: self._read_child(child))
         self._selector.register(child.stderr_fd, selectors.EVENT_READ, lambda: self._read_stderr(child))
@@ -181,6 +181,8 @@ class Parent:
         args.done()
         if op not in _CHILD_OPS:
             raise Fault("bad_request", "child: unknown op `%s`; valid: %s" % (op, ", ".join(_CHILD_OPS)))
+        if op == "load":
+            child.model_path = str(inner.get("model_path", ""))
         self._hand_over(child, frame, op, inner, deadline_s)
 
     def _child(self, args: Args) -> ChildProcess:
