@@ -11,8 +11,9 @@ import pytest
 from support import records
 
 from harness.errors import StoredRunError
-from harness.model import Outcome
+from harness.model import Effect, Method, Outcome, Scope
 from harness.store import Store, read_run, read_session
+from harness.store.versions import SCHEMA_VERSION
 
 RUN = "001-deploy"
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -167,12 +168,12 @@ def test_a_damaged_session_file_is_an_error(folder: Path) -> None:
 
 
 def test_a_newer_session_file_is_an_error(folder: Path) -> None:
-    _edit(folder / "session.json", lambda d: d.update(schema_version=2))
+    _edit(folder / "session.json", lambda d: d.update(schema_version=SCHEMA_VERSION + 1))
     with pytest.raises(StoredRunError, match="Update the harness"):
         read_session(folder)
 
 
-@pytest.mark.parametrize("version", [1])
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
 def test_every_old_version_is_still_read(version: int) -> None:
     stored = read_session(FIXTURES / f"v{version}")
     assert stored.problems == ()
@@ -185,7 +186,24 @@ def test_every_old_version_is_still_read(version: int) -> None:
     assert lost.log == "last words\n"
 
 
-def test_a_fixture_exists_for_every_version() -> None:
-    from harness.store.versions import SCHEMA_VERSION
+def test_what_version_2_brought_is_read_as_it_was_written() -> None:
+    done = read_session(FIXTURES / "v2").runs[0]
+    duet, paired = done.comparisons
+    assert (duet.method, duet.effect, duet.low, duet.high) == (Method.DUET, Effect.RATIO, 1.0199, 1.0208)
+    assert (duet.df, duet.baseline_name, duet.settings) == (1.0, "release", {"seed": 7, "pairs": 2})
+    assert (paired.low, paired.invalid) == (None, ("the baseline is another unit's",))
+    assert [c.scope for c in done.conditions] == [Scope.ALL, Scope.ALL, Scope.ALL, Scope.ABSOLUTE]
+    assert [s.arm for s in done.series] == ["candidate", "baseline"]
+    assert done.series[1].block is not None
+    assert done.series[1].block.tolist() == [0, 0, 1, 1]
 
+
+def test_version_1_says_nothing_of_what_came_later() -> None:
+    done = read_session(FIXTURES / "v1").runs[0]
+    assert done.comparisons == ()
+    assert {c.scope for c in done.conditions} == {Scope.ALL}
+    assert (done.series[0].arm, done.series[0].block) == ("", None)
+
+
+def test_a_fixture_exists_for_every_version() -> None:
     assert sorted(p.name for p in FIXTURES.iterdir()) == [f"v{n}" for n in range(1, SCHEMA_VERSION + 1)]

@@ -67,6 +67,28 @@ def test_series_are_exact_to_the_bit(values: np.ndarray) -> None:
     assert (first.clock, second.clock, first.batch_size) == (None, "CLOCK_MONOTONIC", 4)
 
 
+def test_arms_and_blocks_of_a_comparison_come_back(tmp_path: Path) -> None:
+    process, block = np.zeros(4, dtype=np.int32), np.array([0, 0, 1, 1], dtype=np.int32)
+    arms = tuple(
+        Series("latency_ns", "ns", np.arange(4) + i, process, "CLOCK_MONOTONIC", arm=arm, block=block)
+        for i, arm in enumerate(("candidate", "baseline"))
+    )
+    alone = Series("load_time_ns", "ns", np.arange(4), process)
+    folder = records.write_session(tmp_path, runs=[records.run(series=(*arms, alone))])
+    back = read_run(folder / "runs" / "001-deploy").series
+    assert [s.arm for s in back] == ["candidate", "baseline", ""]
+    for series_back in back[:2]:
+        assert series_back.block is not None
+        np.testing.assert_array_equal(series_back.block, block)
+    assert back[2].block is None
+
+
+def test_block_numbers_must_match_the_samples() -> None:
+    odd = Series("odd", "1", np.zeros(3), np.zeros(3, dtype=np.int32), block=np.zeros(2, dtype=np.int32))
+    with pytest.raises(DataError, match="block has shape"):
+        series.encode([odd])
+
+
 def test_a_wall_clock_in_ns_keeps_its_last_digit(tmp_path: Path) -> None:
     stamps = np.array([1_767_323_045_000_000_001, 1_767_323_045_000_000_002])
     run = records.run(series=(Series("start_ns", "ns", stamps, np.zeros(2, dtype=np.int32)),))
@@ -83,6 +105,7 @@ def test_other_tools_read_the_series(tmp_path: Path) -> None:
     table = pd.read_parquet(folder / "runs" / run.run_id / "series.parquet")
     assert list(table.columns) == [
         "series", "name", "unit", "process", "batch_size", "clock", "index", "value", "value_int",
+        "block",
     ]  # fmt: skip
     assert table.value.tolist() == latency.values.tolist()
     assert table.groupby("process").size().tolist() == [8, 8]
