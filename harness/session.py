@@ -6,7 +6,6 @@ judges: that is gate.py's. Only TransientError is tried again, once, here, on a 
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import platform as host_platform
@@ -14,15 +13,12 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import board as boards
-from harness import leases, model_files, runtimes
-from harness.board import Board
 from harness.errors import (
     ConfigError,
     HarnessError,
@@ -31,19 +27,13 @@ from harness.errors import (
     TransientError,
     Unsupported,
 )
-from harness.measure.accuracy import measure_accuracy
-from harness.measure.bench import Bench, Look, Observation
+from harness.kinds import MEASURES, Measure
+from harness.measure.bench import Bench, Observation
 from harness.measure.envelope import compute_conditions
-from harness.measure.latency import measure_offline, measure_single_stream
-from harness.measure.load import measure_load
-from harness.measure.memory import measure_memory
-from harness.measure.prepare import prepare
 from harness.model import (
     Device,
     DeviceFacts,
-    DeviceType,
     ErrorRecord,
-    ModelCase,
     Outcome,
     Plan,
     Run,
@@ -52,32 +42,11 @@ from harness.model import (
 from harness.progress import Progress
 from harness.selection import Target
 from harness.store import SessionWriter, Store, update_latest
+from harness.workbench import Workbench
 
 ATTEMPTS = 2  # of a run that a TransientError ended
 NOT_DEPLOYED = "not measured: the model did not deploy, see the deploy suite."
 REASON_CHARS = 300  # of a runtime's own words in a message (chosen: what it says first says most)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A kind of measurement: its suite, the profile it needs on an emulated board, and how it is done."""
-
-    suite: str
-    profile: str
-    take: Callable[[Session, Bench], Observation]
-
-
-MEASURES: dict[str, Measure] = {
-    "deploy": Measure("deploy", boards.FUNCTIONAL, lambda session, bench: measure_load(bench)),
-    "accuracy": Measure(
-        "accuracy",
-        boards.FUNCTIONAL,
-        lambda session, bench: measure_accuracy(bench, session.reference(bench)),
-    ),
-    "memory": Measure("memory", boards.FUNCTIONAL, lambda session, bench: measure_memory(bench)),
-    "single_stream": Measure("latency", boards.TIMING, lambda session, bench: measure_single_stream(bench)),
-    "offline": Measure("latency", boards.TIMING, lambda session, bench: measure_offline(bench)),
-}
 
 
 @dataclass(frozen=True)
@@ -109,19 +78,14 @@ class Session:
         self.interrupted = False
         self.internal_error = False
         self.session_id = _session_id()
-        self._local = local or Device("local", DeviceType("local"), "local")
-        self._boards: dict[tuple[str, str], Board] = {}
-        self._facts: dict[str, DeviceFacts] = {}
-        self._cases: dict[str, ModelCase] = {}
-        self._known: dict[str, Look] = {}
+        self.workbench: Workbench = Workbench(
+            plan, self.targets, local, options.threads, progress, f"session {self.session_id}"
+        )
         self._rejected: set[str] = set()
         self._misused: set[str] = (
             set()
         )  # targets whose first usage error was told: the next would say the same
-        self._benches: dict[tuple[str, str, str], Bench] = {}
         self._writer: SessionWriter | None = None
-        self._leases = contextlib.ExitStack()
-        self._leased: set[str] = set()
         self._started_at = _now()
 
     # -- measuring
@@ -136,8 +100,8 @@ class Session:
         for attempt in range(1, ATTEMPTS + 1):
             run, transient = self._attempt(kind, target, test, attempt)
             self._keep(run)
-            if transient or self._has_lost_agent(target.device.name):
-                self._close_board(target.device.name)
+            if transient or self.workbench.has_lost_agent(target.device.name):
+                self.workbench.close_board(target.device.name)
             if not transient:
                 break
         return run
@@ -189,97 +153,25 @@ class Session:
     def _observe(self, measure: Measure, target: Target) -> Observation:
         bench = self.bench(target, measure.profile)
         before = bench.board.conditions()
-        observation = measure.take(self, bench)
+        observation = measure.take(self, bench, target)
         around = compute_conditions(before, bench.board.conditions(), target.device.type.requires_evidence)
         settings = {
             "runtime_packages": list(bench.env.packages),
             "environment_sha256": bench.env.sha256,
             "inputs_sha256": bench.inputs.sha256,
             "profile": bench.board.profile,
+            "artifact_path": str(bench.case.artifact.path),
             **observation.settings,
         }
         return replace(observation, conditions=(*around, *observation.conditions), settings=settings)
 
     def bench(self, target: Target, profile: str) -> Bench:
-        """Return the target's model made ready on its device, opening the board where it isn't."""
-        profile = boards.profile_for(target.device, profile)
-        return self._bench(self._board(target.device, profile), self._case(target))
-
-    def reference(self, bench: Bench) -> Bench:
-        """Return the same case made ready on this host, same runtime and build."""
-        return self._bench(self._board(self._local, boards.NATIVE), bench.case)
-
-    def _bench(self, board: Board, case: ModelCase) -> Bench:
-        key = (board.device.name, board.profile, case.name)
-        if key not in self._benches:
-            self._benches[key] = prepare(
-                board,
-                case,
-                self._descriptor(case),
-                threads=self.options.threads,
-                progress=self.progress,
-                known=self._known.get(case.name),
-            )
-            self._known[case.name] = self._benches[key].look
-        return self._benches[key]
-
-    def _descriptor(self, case: ModelCase) -> runtimes.RuntimeDescriptor:
-        return runtimes.descriptor(case.runtime, case.artifact.format, self.plan.runtimes)
-
-    def _case(self, target: Target) -> ModelCase:
-        name = target.model.name
-        if name not in self._cases:
-            self._cases[name] = model_files.resolve_case(target.model)
-        return self._cases[name]
-
-    # -- boards
-
-    def _board(self, device: Device, profile: str) -> Board:
-        key = (device.name, profile)
-        if key not in self._boards:
-            if device.kind != "local":
-                # one device at a time, in one profile: a second emulated machine would share the host's cores
-                for name in {n for n, _ in self._boards} - {self._local.name}:
-                    self._close_board(name)
-            self._lease(device)
-            requests = []
-            for target in self.targets:
-                if target.device.name == device.name or device.name == self._local.name:
-                    case = self._case(target)
-                    request = (case.runtime, self._descriptor(case))
-                    if request not in requests:
-                        requests.append(request)
-            # on a board of its own each environment is pushed when a model needs it
-            wanted = requests if device.kind == "qemu" else []
-            self._boards[key] = boards.open_board(device, profile, wanted, self.progress)
-            self._facts.setdefault(device.name, self._boards[key].facts)
-        return self._boards[key]
-
-    def _lease(self, device: Device) -> None:
-        """Hold a device that is measured until the session closes; the host as a reference needs none."""
-        measured = any(target.device.name == device.name for target in self.targets)
-        if measured and device.name not in self._leased:
-            self._leases.enter_context(leases.lease(device, purpose=f"session {self.session_id}"))
-            self._leased.add(device.name)
-
-    def _has_lost_agent(self, name: str) -> bool:
-        """Return whether an open board of this device has an agent that ended: it serves no further run."""
-        return any(key[0] == name and not board.client.is_running for key, board in self._boards.items())
-
-    def _close_board(self, name: str) -> None:
-        for key in [k for k in self._boards if k[0] == name]:
-            board = self._boards.pop(key)
-            self._benches = {k: b for k, b in self._benches.items() if k[:2] != key}
-            # a board that is gone can't be closed in order; what it held dies with its connection
-            with contextlib.suppress(HarnessError):
-                board.close()
+        """Return the target's model made ready on its device."""
+        return self.workbench.bench(target.device, target.model, profile)
 
     def close(self) -> None:
         """Close every board. Safe to call twice."""
-        for name, _ in list(self._boards):
-            self._close_board(name)
-        self._leases.close()
-        self._leased.clear()
+        self.workbench.close()
         self.progress.stop()
 
     # -- the store
@@ -298,15 +190,10 @@ class Session:
         reason: str | None = None,
     ) -> Run:
         seen = observation or Observation()
-        case = self._cases.get(target.model.name)
+        case = self.workbench.known_case(target.model)
         device = target.device
-        board = next((b for (name, _), b in self._boards.items() if name == device.name), None)
-        facts = board.facts if board else self._facts.get(device.name)
         runtime = case.runtime if case else target.model.runtime
-        version = runtime.version if runtime else None
-        if case and version is None:
-            look = self._known.get(case.name)  # what the runtime itself said, where it got that far
-            version = look.runtime_version if look else self._descriptor(case).default_version
+        version = self.workbench.runtime_version(case) if case else runtime.version if runtime else None
         return Run(
             run_id=_slug(f"{len(self.runs) + 1:03d}-{kind}-{target.model.name}-{device.name}"),
             session_id=self.session_id,
@@ -317,7 +204,7 @@ class Session:
             artifact_sha256=case.artifact.sha256 if case else "",
             runtime=runtime.name if runtime else "",
             runtime_version=version,
-            device=facts or DeviceFacts(device.name, device.type.name, device.kind, device.serial, "unknown"),
+            device=self.workbench.facts(device),
             threads=self.options.threads,
             settings=seen.settings,
             started_at=started_at,
@@ -363,13 +250,8 @@ class Session:
         )
 
     def _devices(self) -> tuple[DeviceFacts, ...]:
-        wanted = dict.fromkeys(t.device.name for t in self.targets)
-        known = {t.device.name: t.device for t in self.targets}
-        return tuple(
-            self._facts.get(n)
-            or DeviceFacts(n, known[n].type.name, known[n].kind, known[n].serial, "unknown")
-            for n in wanted
-        )
+        devices = {target.device.name: target.device for target in self.targets}
+        return tuple(self.workbench.facts(device) for device in devices.values())
 
     def finish(self) -> Path | None:
         """Close the boards, complete the stored session, render its report; return its folder.

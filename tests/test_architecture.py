@@ -24,7 +24,7 @@ TABLE: dict[int, tuple[str, ...]] = {
     4: ("registry", "plan", "runtimes", "leases", "remote/"),
     5: ("deploy", "board", "selection", "report/"),
     6: ("measure/",),
-    7: ("session",),
+    7: ("session", "kinds", "workbench"),
     8: ("desk", "fixtures", "plugin", "cli/"),
 }
 LEVELS = {name.rstrip("/"): level for level, names in TABLE.items() for name in names}

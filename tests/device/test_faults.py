@@ -54,7 +54,9 @@ class Bench:
     @property
     def connection(self) -> QemuConnection:
         """The connection to the board that is open now."""
-        (board,) = (b for (name, _), b in self.session._boards.items() if name == self.target.device.name)
+        (board,) = (
+            b for (name, _), b in self.session.workbench._boards.items() if name == self.target.device.name
+        )
         assert isinstance(board.connection, QemuConnection)
         return board.connection
 
@@ -63,7 +65,9 @@ class Bench:
         return self.connection.machine
 
     def agent_pid(self) -> int:
-        (board,) = (b for (name, _), b in self.session._boards.items() if name == self.target.device.name)
+        (board,) = (
+            b for (name, _), b in self.session.workbench._boards.items() if name == self.target.device.name
+        )
         return int(board.client.hello["pid"])
 
     @contextlib.contextmanager

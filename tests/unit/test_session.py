@@ -11,6 +11,7 @@ import pytest
 from support.tiny import MODELS
 
 from harness import session as sessions
+from harness import workbench
 from harness.errors import (
     AgentError,
     ConfigError,
@@ -21,11 +22,12 @@ from harness.errors import (
     ModelRejected,
     Unsupported,
 )
+from harness.kinds import Measure
 from harness.measure.bench import Observation
 from harness.model import Device, DeviceType, Outcome, Plan, PlanModel, Run
 from harness.progress import Progress
 from harness.selection import Target
-from harness.session import Measure, Session, SessionOptions
+from harness.session import Session, SessionOptions
 from harness.store import read_session
 
 TARGET = Target(Device("desk", DeviceType("host"), "local"), PlanModel("tiny", MODELS / "tiny.onnx"))
@@ -57,8 +59,8 @@ class Desk:
         )
         self._patch = monkeypatch
         monkeypatch.setenv("HIL_HARNESS_STATE", str(folder / "state"))
-        monkeypatch.setattr(sessions.boards, "open_board", self._open)
-        monkeypatch.setattr(sessions, "prepare", self._prepare)
+        monkeypatch.setattr(workbench.boards, "open_board", self._open)
+        monkeypatch.setattr(workbench, "prepare", self._prepare)
 
     def _open(self, device: Device, *_: Any) -> FakeBoard:
         board = FakeBoard(device, lambda: self.closed.append(board))
@@ -69,13 +71,13 @@ class Desk:
         env = SimpleNamespace(packages=(), sha256="e")
         inputs = SimpleNamespace(sha256="i")
         look = SimpleNamespace(runtime_version="1.2.3")
-        return SimpleNamespace(board=board, case=case, env=env, inputs=inputs, look=look)
+        return SimpleNamespace(board=board, case=SimpleNamespace(artifact=case.artifact), env=env, inputs=inputs, look=look)
 
     def run(self, *script: BaseException | None, suite: str = "memory") -> Run:
         """Measure once; each attempt raises the next of `script`, None measures."""
         steps = iter(script)
 
-        def take(session: Session, bench: Any) -> Observation:
+        def take(session: Session, bench: Any, target: Target) -> Observation:
             step = next(steps)
             if step is not None:
                 raise step
@@ -205,7 +207,7 @@ def test_a_usage_error_is_told_once_a_target(desk):
 def test_the_session_is_on_disk_before_its_first_measurement(desk, monkeypatch):
     seen = []
 
-    def take(session, bench):
+    def take(session, bench, target):
         seen.extend(desk.folder.glob("reports/*/session.json"))
         return Observation()
 
