@@ -64,16 +64,13 @@ def _binomial_cdf(k: npt.ArrayLike, n: int, prob: float) -> Any:
     return np.where(k < 0, 0.0, bdtr(np.maximum(k, 0), n, prob))
 
 
-def percentile_interval(values: npt.ArrayLike, p: float, confidence: float = 0.9) -> Interval:
-    """Return the two-sided interval of the p-th percentile by order statistics.
+def percentile_ranks(n: int, p: float, confidence: float = 0.9) -> tuple[int | None, int | None]:
+    """Return the ranks (1 to n) of the two order statistics that bound the p-th percentile of n samples.
 
     Distribution-free (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2): the number of
     samples below the true percentile is binomial, so X(l) and X(u) bound it with (1 − confidence)/2 of
-    error on each side. A side that the count of samples can't bound is None; `samples_needed` says how
-    many would do. Assumes independent samples: see `lag1_autocorrelation`.
+    error on each side. None where n samples can't bound that side.
     """
-    ordered = ordered_values(values)
-    n = int(ordered.size)
     q = float(_fraction(p))
     tail = (1 - confidence) / 2
     below = _binomial_cdf(np.arange(-1, n), n, q)  # below[i] = P(B ≤ i − 1), i = 0 … n
@@ -83,9 +80,20 @@ def percentile_interval(values: npt.ArrayLike, p: float, confidence: float = 0.9
     # X(u) is above it unless u or more samples are below: P(B ≤ u − 1) ≥ 1 − tail
     upper_ranks = np.flatnonzero(below >= 1 - tail)
     upper = int(upper_ranks[0]) if upper_ranks.size else n + 1
+    return (lower if 1 <= lower <= n else None), (upper if 1 <= upper <= n else None)
+
+
+def percentile_interval(values: npt.ArrayLike, p: float, confidence: float = 0.9) -> Interval:
+    """Return the two-sided interval of the p-th percentile by order statistics (`percentile_ranks`).
+
+    A side that the count of samples can't bound is None; `samples_needed` says how many would do. Assumes
+    independent samples: see `percentile_interval_autocorrelated`.
+    """
+    ordered = ordered_values(values)
+    lower, upper = percentile_ranks(int(ordered.size), p, confidence)
     return (
-        float(ordered[lower - 1]) if 1 <= lower <= n else None,
-        float(ordered[upper - 1]) if 1 <= upper <= n else None,
+        None if lower is None else float(ordered[lower - 1]),
+        None if upper is None else float(ordered[upper - 1]),
     )
 
 
