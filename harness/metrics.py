@@ -58,6 +58,7 @@ _ROWS = (
     Metric("auc", "ratio", HIGHER, "task", "Area under the ROC curve", 0.01, 0.01),
     Metric("rmse", "1", LOWER, "task", "RMS error", 0.01, 0.01),
     Metric("output_max_abs_error", "1", LOWER, "agreement", "Largest output difference from the host"),
+    Metric("baseline_agreement", "ratio", HIGHER, "agreement", "Samples answered as the baseline does"),
     Metric("golden_agreement", "ratio", HIGHER, "agreement", "Samples that agree with the golden outputs"),
 )
 

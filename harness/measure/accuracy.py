@@ -1,6 +1,7 @@
 """Accuracy suite: the task metric on the device, and agreement of its outputs with the host's.
 
-The reference comes from the same runtime, same build, on the host, fed the same bytes.
+The reference comes from the same runtime, same build, on the host, fed the same bytes. Golden outputs, which
+the same runtime gave once, are compared sample by sample.
 """
 
 from __future__ import annotations
@@ -9,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, Unsupported
 from harness.measure.bench import Bench, Observation
+from harness.measure.golden import TOLERANCES, load_golden, measure_golden, tolerance_of
 from harness.measure.tasks import measure_task
 from harness.model import Fidelity, Measurement, Series
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Arrays = dict[str, npt.NDArray[Any]]
+
 COMMAND = "command"  # the adapter of an executable that the device has and this host may lack
 CHUNK_SAMPLES = 32  # chosen: some progress every second or so on an emulated board
-
-# (rtol, atol) by precision. fp32: convolutions summed in another order differ by some 1e-6 relative
-# (measured between x86-64 and arm64: 4e-8); 1e-3 leaves room for other instruction sets. int8: one step of
-# an 8-bit output scale, which may round the other way, is 1/127 of its range.
-TOLERANCES = {"fp32": (1e-3, 1e-4), "fp16": (1e-2, 1e-3), "int8": (1 / 64, 1e-3)}
 
 
 def infer_all(bench: Bench, label: str) -> dict[str, npt.NDArray[Any]]:
@@ -38,38 +37,34 @@ def infer_all(bench: Bench, label: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def measure_accuracy(bench: Bench, reference: Bench) -> Observation:
-    """Compare the device's outputs with `reference`'s, and with labels where there are any.
+    """Compare the device's outputs with `reference`'s, with labels and golden outputs where there are any.
 
-    An executable that only the device has gives no reference: then the labels alone judge it. Raises
-    Unsupported where there are none either.
+    An executable that only the device has gives no reference: then the others alone judge it. Raises
+    Unsupported where there is none of them either.
     """
     if not bench.inputs.n_samples:
-        raise Unsupported(
-            "it takes no inputs from here, so there are no outputs to compare.", where=bench.case.name
-        )
+        what = "it takes no inputs from here, so there are no outputs to compare."
+        raise Unsupported(what, where=bench.case.name)
+    case, labels, golden = bench.case, bench.inputs.labels, None
+    if case.golden_path is not None:  # first: what is wrong with it shall not wait for the device
+        golden = load_golden(case.golden_path, bench.signature.outputs, bench.inputs.n_samples)
     outputs = infer_all(bench, "accuracy")
     precision = precision_of(bench)
+    judged_here = golden is not None or (case.task is not None and labels is not None)
+    expected, source = _reference_outputs(bench, reference, judged_here)
     measurements: list[Measurement] = []
     series: list[Series] = []
-    judged_by_labels = bench.case.task is not None and bench.inputs.labels is not None
-    worst, source = None, f"{reference.board.device.name} ({reference.board.facts.platform})"
-    try:
-        expected = infer_all(reference, "reference")
-    except ConfigError as error:
-        if bench.env.adapter != COMMAND or reference is bench:
-            raise
-        source = f"none: {error}"
-        if not judged_by_labels:
-            raise Unsupported(
-                f"there is nothing to compare its outputs with: {error.what}",
-                where=bench.case.name,
-                next_step="Install the executable here too, or give `inputs` with labels and a `task`.",
-            ) from error
-    else:
-        agreement, worst = measure_agreement(outputs, expected, precision, bench.case.rtol, bench.case.atol)
+    worst = None
+    if expected is not None:
+        agreement, worst = measure_agreement(outputs, expected, precision, case.rtol, case.atol)
         measurements.append(agreement)
-    if bench.case.task and bench.inputs.labels is not None:
-        measured, per_sample = measure_task(bench.case.task, outputs, bench.inputs.labels)
+    found: list[tuple[Measurement, Series]] = []
+    if case.task and labels is not None:
+        found.append(measure_task(case.task, outputs, labels))
+    if golden is not None:
+        tolerance = tolerance_of(precision, case.rtol, case.atol)
+        found.append(measure_golden(outputs, golden, *tolerance, where=str(case.golden_path)))
+    for measured, per_sample in found:
         measurements.append(measured)
         series.append(per_sample)
     return Observation(
@@ -82,8 +77,29 @@ def measure_accuracy(bench: Bench, reference: Bench) -> Observation:
             "inputs_sha256": bench.inputs.sha256,
             "inputs_made_from_signature": bench.inputs.made,
             "worst_output": worst,
+            "golden": str(case.golden_path) if case.golden_path else None,
         },
     )
+
+
+def _reference_outputs(bench: Bench, reference: Bench, judged_here: bool) -> tuple[Arrays | None, str]:
+    """Return the reference's outputs and where they come from; None of an executable that it lacks.
+
+    Raises Unsupported for that unless something else judges the outputs.
+    """
+    try:
+        outputs = infer_all(reference, "reference")
+    except ConfigError as error:
+        if bench.env.adapter != COMMAND or reference is bench:
+            raise
+        if not judged_here:
+            raise Unsupported(
+                f"there is nothing to compare its outputs with: {error.what}",
+                where=bench.case.name,
+                next_step="Install the executable here too, or give `inputs` with labels and a `task`.",
+            ) from error
+        return None, f"none: {error}"
+    return outputs, f"{reference.board.device.name} ({reference.board.facts.platform})"
 
 
 def precision_of(bench: Bench) -> str:
@@ -118,9 +134,7 @@ def measure_agreement(
     """
     import numpy as np
 
-    default_rtol, default_atol = TOLERANCES[precision]
-    r = default_rtol if rtol is None else rtol
-    a = default_atol if atol is None else atol
+    r, a = tolerance_of(precision, rtol, atol)
     found: list[tuple[float, float, str]] = []
     for name, want in expected.items():
         got = outputs.get(name)

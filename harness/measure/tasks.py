@@ -1,4 +1,7 @@
-"""Task metrics: outputs and labels in, one number with its interval out. A new task is one row of TASKS."""
+"""Task metrics: outputs and labels in, one number with its interval out. A new task is one row of TASKS.
+
+How two models compare over the same samples is in `against`.
+"""
 
 from __future__ import annotations
 
@@ -46,28 +49,61 @@ def rmse(output: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[float, flo
     )
 
 
-TASKS: dict[str, tuple[Task, str]] = {"accuracy": (top1, "hit"), "rmse": (rmse, "squared_error")}
+def auc(output: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[float, float, float, npt.NDArray[Any]]:
+    """Return the area under the ROC curve, its 90% interval, and each sample's score (n,).
+
+    A sample's score is its single value, or the last of them (the positive class). The interval is a BCa
+    bootstrap within each class. Where no resample differs, as when the classes are apart altogether, it
+    reaches as far as Clopper–Pearson's for as many trials as the smaller class has samples.
+    """
+    import numpy as np
+
+    scores = output.reshape(len(labels), -1)[:, -1].astype(np.float64)
+    positive = labels.reshape(-1).astype(bool)
+    value, low, high = stats.paired_bootstrap(
+        lambda at: stats.auc(scores[at], positive[at]), len(positive), strata=positive
+    )
+    if low == high:
+        smaller = int(min(positive.sum(), (~positive).sum()))
+        wide = stats.clopper_pearson(round(value * smaller), smaller)
+        low, high = min(low, wide[0]), max(high, wide[1])
+    return value, low, high, scores
+
+
+TASKS: dict[str, tuple[Task, str]] = {
+    "accuracy": (top1, "hit"),
+    "auc": (auc, "score"),
+    "rmse": (rmse, "squared_error"),
+}
 
 
 def measure_task(task: str, outputs: Arrays, labels: npt.NDArray[Any]) -> tuple[Measurement, Series]:
     """Return the task's metric over the model's first output, with its per-sample series."""
     import numpy as np
 
-    if task not in TASKS:
-        raise ConfigError(f"unknown task metric `{task}`{nearest(task, TASKS)}")
+    name, output = first_output(outputs)
+    check_labels(task, name, output, labels)
     compute, series_name = TASKS[task]
-    name, output = next(iter(outputs.items()))
-    problem = (
-        _class_problem(name, output, labels) if task == "accuracy" else _value_problem(name, output, labels)
-    )
-    if problem:
-        raise ConfigError(problem, where=f"labels for task `{task}`")
     value, low, high, per_sample = compute(output, labels)
     others = (f"from output `{name}`, the first of {len(outputs)}",) if len(outputs) > 1 else ()
     return (
         Measurement(task, value, low, high, len(labels), Fidelity.MEASURED, reasons=others),
         Series(series_name, "1", per_sample, np.zeros(len(per_sample), dtype=np.int32)),
     )
+
+
+def first_output(outputs: Arrays) -> tuple[str, npt.NDArray[Any]]:
+    """Return the name and samples of the output that tasks are computed from."""
+    return next(iter(outputs.items()))
+
+
+def check_labels(task: str, name: str, output: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
+    """Raise ConfigError where `task` is unknown, or `labels` aren't those of output `name`."""
+    if task not in TASKS:
+        raise ConfigError(f"unknown task metric `{task}`{nearest(task, TASKS)}")
+    problem = _PROBLEMS[task](name, output, labels)
+    if problem:
+        raise ConfigError(problem, where=f"labels for task `{task}`")
 
 
 def _class_problem(name: str, output: npt.NDArray[Any], labels: npt.NDArray[Any]) -> str | None:
@@ -91,3 +127,24 @@ def _value_problem(name: str, output: npt.NDArray[Any], labels: npt.NDArray[Any]
     if labels.size != output.size:
         return f"have shape {labels.shape}, expected {output.shape} as output `{name}`."
     return None
+
+
+def _binary_problem(name: str, output: npt.NDArray[Any], labels: npt.NDArray[Any]) -> str | None:
+    """Return why `labels` aren't the two classes of `output`, or None: 0 or 1 a sample, both there."""
+    if labels.size != len(output):
+        return f"have shape {labels.shape}, expected one class a sample: ({len(output)},)."
+    if labels.dtype.kind not in "iub":
+        return f"are {labels.dtype.name}, expected 0 or 1 for each sample."
+    found = sorted(set(labels.reshape(-1).tolist()))
+    if found not in ([0, 1], [False, True]):
+        return f"hold {found[:5]}, expected 0 and 1, both of them."
+    if output.dtype.kind not in "iuf":
+        return f"are classes, but output `{name}` is {output.dtype.name}, expected scores."
+    return None
+
+
+_PROBLEMS: dict[str, Callable[[str, npt.NDArray[Any], npt.NDArray[Any]], str | None]] = {
+    "accuracy": _class_problem,
+    "auc": _binary_problem,
+    "rmse": _value_problem,
+}

@@ -20,7 +20,12 @@ def bench(name: str, *, labels: Any = LABELS, adapter: str = "command") -> Any:
     return SimpleNamespace(
         board=SimpleNamespace(device=SimpleNamespace(name=name), facts=SimpleNamespace(platform="linux")),
         case=SimpleNamespace(
-            name="door", task=None if labels is None else "accuracy", variant="fp32", rtol=None, atol=None
+            name="door",
+            task=None if labels is None else "accuracy",
+            variant="fp32",
+            rtol=None,
+            atol=None,
+            golden_path=None,
         ),
         env=SimpleNamespace(adapter=adapter),
         inputs=SimpleNamespace(n_samples=3, labels=labels, sha256="i", made=False),
