@@ -1,5 +1,6 @@
 """Pure statistics: numbers in, numbers out. No records, no I/O, no formatting."""
 
+from harness.stats.differences import mover_difference_interval
 from harness.stats.percentiles import (
     FloatArray,
     Interval,
@@ -77,6 +78,7 @@ __all__ = [
     "mcnemar_exact",
     "median",
     "median_standard_error",
+    "mover_difference_interval",
     "mover_ratio_interval",
     "newcombe_paired_difference",
     "p_value_beyond",

@@ -1,0 +1,379 @@
+"""The duet: candidate and baseline sit loaded in two processes on one device and take turns in blocks.
+
+Drift, heat and neighbours hit both arms alike, so their ratio stands where absolute numbers wouldn't. Several
+fresh duets show what varies between processes. Each also loads both models anew, in randomised ABBA order,
+which compares load time and first inference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from harness import stats
+from harness.agent.model import SETTLE_NS
+from harness.measure.bench import Bench, Observation
+from harness.measure.latency import require_clock
+from harness.metrics import PERCENTILES
+from harness.model import Comparison, Condition, Effect, Fidelity, Method, Series
+from harness.remote import Child, DuetBlocks, run_duet
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+CANDIDATE, BASELINE = 0, 1
+ARMS = ("candidate", "baseline")
+SCENARIO = "single_stream"
+MIN_PAIRS = 2
+Undecided = Callable[[Sequence[Comparison]], bool]
+
+
+@dataclass(frozen=True)
+class DuetSettings:
+    """How much is compared. `looks` is the cap: after each it may stop, or go on if undecided."""
+
+    duets: int  # fresh pairs of processes, a look
+    looks: int
+    pairs: int  # of blocks, a duet
+    max_duet_s: float  # device time
+    warmup_calls: int
+    settle_ns: int  # busy before each block
+    block_ns: int = 20_000_000
+    block_calls: int = 4  # at least
+    drop: int = 1  # first calls of a block: their caches are the other arm's
+    wall_cap_s: float = 240.0  # the longest wait for one duet, on the host's clock
+
+
+# On a physical clock the noise lies between processes (memory layout: 0.5% from duet to duet, against 0.1%
+# for the median of 16 pairs, measured on a shared 2-core host), so time goes into many short duets: half-widths
+# of 0.3% after 12, 0.15% after 36. On a virtual clock two processes of a model are within 0.03%.
+MEASURED = DuetSettings(12, 3, 16, 2.0, 2000, 0)
+VIRTUAL = DuetSettings(3, 2, 4, 600.0, 4, SETTLE_NS)
+
+
+def settings_for(fidelity: Fidelity) -> DuetSettings:
+    return VIRTUAL if fidelity is Fidelity.VIRTUAL else MEASURED
+
+
+@dataclass
+class Arms:
+    """What the duets gave so far, one entry a duet; in each pair the candidate's comes first."""
+
+    loaded_first: list[int] = field(default_factory=list)
+    load_ns: list[tuple[int, int]] = field(default_factory=list)
+    first_ns: list[tuple[int, int]] = field(default_factory=list)
+    blocks: list[DuetBlocks] = field(default_factory=list)
+
+
+def measure_duet(
+    bench: Bench,
+    baseline: Bench,
+    name: str,
+    *,
+    seed: int,
+    undecided: Undecided = lambda comparisons: False,
+    settings: DuetSettings | None = None,
+) -> Observation:
+    """Compare `bench`'s model with `baseline`'s, on the same board; `name` is what the baseline is called.
+
+    Goes on to the declared cap of looks while `undecided` says so of the comparisons; each look's intervals
+    are as wide as looking that often asks for. Raises Unsupported where the clock says nothing, or the device
+    can't hold both models.
+    """
+    fidelity = require_clock(bench)
+    settings = settings or settings_for(fidelity)
+    order = random.Random(seed)
+    confidences = stats.pocock_confidences(settings.looks)
+    arms = Arms()
+    comparisons: tuple[Comparison, ...] = ()
+    looks = 0
+    for confidence in confidences:
+        for _ in range(settings.duets):
+            bench.progress.count("duet", len(arms.blocks), settings.duets * settings.looks)
+            _play(bench, baseline, arms, settings, order)
+        looks += 1
+        comparisons = compare(arms, fidelity, name, confidence, seed)
+        if not undecided(comparisons):
+            break
+    return Observation(
+        comparisons=tuple(_told(c, looks, settings.looks) for c in comparisons),
+        series=tuple(_series(arms)),
+        conditions=_conditions(arms, settings),
+        settings={
+            **asdict(settings),
+            "seed": seed,
+            "looks_taken": looks,
+            "cpus": list(_cpus(bench)),
+            "baseline": name,
+            "baseline_sha256": baseline.case.artifact.sha256,
+            "baseline_runtime": f"{baseline.case.runtime.name}=={baseline.look.runtime_version}",
+            "baseline_packages": list(baseline.env.packages),
+        },
+        scenario=SCENARIO,
+    )
+
+
+def _cpus(bench: Bench) -> tuple[int, ...]:
+    """Return the cores both arms run on: those of the device's entry, else its last, one a thread.
+
+    On the same core the arms meet the same neighbours: half-widths of 0.13% against 0.29% unpinned.
+    """
+    if bench.board.device.pinned_cpus:
+        return bench.board.device.pinned_cpus
+    cpus = sorted(bench.board.facts.details.get("cpus") or ())
+    return tuple(cpus[-bench.threads :])
+
+
+def _play(bench: Bench, baseline: Bench, arms: Arms, settings: DuetSettings, order: random.Random) -> None:
+    """Run one duet of fresh processes; every second one loads them in the other order."""
+    turn = len(arms.blocks)
+    first = 1 - arms.loaded_first[-1] if turn % 2 else order.randrange(2)
+    benches = (bench, baseline)
+    load_ns, first_ns = [0, 0], [0, 0]
+    children: dict[int, Child] = {}
+    with contextlib.ExitStack() as stack:
+        for arm in (first, 1 - first):
+            entered = benches[arm].child(f"{ARMS[arm]}-{turn}", cpus=_cpus(bench))
+            child, load_ns[arm] = stack.enter_context(entered)
+            first_ns[arm] = child.first()
+            children[arm] = child
+        with bench.board.connection.quiet():
+            blocks = run_duet(
+                bench.board.client,
+                (children[CANDIDATE], children[BASELINE]),
+                pairs=settings.pairs,
+                seed=order.getrandbits(32),
+                block_ns=settings.block_ns,
+                block_calls=settings.block_calls,
+                drop=settings.drop,
+                settle_ns=settings.settle_ns,
+                warmup_max=settings.warmup_calls,
+                max_duration_ns=int(settings.max_duet_s * 1e9),
+                timeout_s=bench.board.device.timeout_s + settings.wall_cap_s,
+            )
+    arms.loaded_first.append(first)
+    arms.load_ns.append((load_ns[CANDIDATE], load_ns[BASELINE]))
+    arms.first_ns.append((first_ns[CANDIDATE], first_ns[BASELINE]))
+    arms.blocks.append(blocks)
+
+
+# --- what the blocks say --------------------------------------------------------------------------
+
+
+def compare(
+    arms: Arms, fidelity: Fidelity, name: str, confidence: float, seed: int
+) -> tuple[Comparison, ...]:
+    """Return what the duets so far say: steady state, instructions, load time and first inference."""
+    found = [_median(arms, fidelity, name, confidence, seed)]
+    found += [_tail(arms, p, fidelity, name, confidence, seed) for p in PERCENTILES if p != 50]
+    if (counted := _instructions(arms, name)) is not None:
+        found.append(counted)
+    found.append(_once("load_time_ns", arms.load_ns, fidelity, name, confidence))
+    found.append(_once("first_inference_ns", arms.first_ns, fidelity, name, confidence))
+    return tuple(found)
+
+
+def _median(arms: Arms, fidelity: Fidelity, name: str, confidence: float, seed: int) -> Comparison:
+    pairs = [block_log_ratios(blocks) for blocks in arms.blocks]
+    found = stats.duet_interval(pairs, confidence, seed=seed)
+    n = sum(len(p) for p in pairs)
+    within = [r for p in pairs if (r := stats.lag1_autocorrelation(p)) is not None]
+    return Comparison(
+        metric="latency_p50_ns",
+        effect=Effect.RATIO,
+        value=_exp(found.estimate),
+        low=_exp(found.low),
+        high=_exp(found.high),
+        n=n,
+        fidelity=fidelity,
+        method=Method.DUET,
+        candidate=_pooled(arms, CANDIDATE, 50),
+        baseline=_pooled(arms, BASELINE, 50),
+        baseline_name=name,
+        scenario=SCENARIO,
+        confidence=confidence,
+        df=found.df,
+        settings={
+            "duets": len(pairs),
+            "interval_basis": found.basis,
+            "duet_ratios": [_exp(float(stats.median(p))) for p in pairs],
+            "lag1_autocorrelation": within,
+        },
+    )
+
+
+def block_log_ratios(blocks: DuetBlocks) -> Floats:
+    """Return log(candidate ÷ baseline) of block medians, one for each pair of blocks, shape (pairs,)."""
+    candidate, baseline = (block_medians(blocks, arm) for arm in (CANDIDATE, BASELINE))
+    return stats.pair_log_ratios(candidate, baseline)
+
+
+def block_medians(blocks: DuetBlocks, arm: int) -> Floats:
+    """Return the median latency of each of an arm's blocks in ns, shape (pairs,)."""
+    import numpy as np
+
+    by_block = blocks.arms[arm].latency_ns.reshape(blocks.pairs_got, -1)
+    return np.asarray(np.median(by_block, axis=1), dtype=np.float64)
+
+
+def _tail(arms: Arms, p: float, fidelity: Fidelity, name: str, confidence: float, seed: int) -> Comparison:
+    sides = [[b.arms[arm].latency_ns for b in arms.blocks] for arm in (CANDIDATE, BASELINE)]
+    found = stats.percentile_ratio_interval(sides[0], sides[1], p, confidence, seed=seed)
+    n = min(sum(len(s) for s in side) for side in sides)
+    reasons = ("tails come from the pooled samples, so their interval is wider",)
+    if found.low is None:
+        enough = f"; {found.needed} can" if found.needed else ""
+        reasons = (f"{n} samples an arm can't bound the ratio of p{p:g}s{enough}",)
+    return Comparison(
+        metric=f"latency_p{p:g}_ns",
+        effect=Effect.RATIO,
+        value=_exp(found.estimate),
+        low=_exp(found.low),
+        high=_exp(found.high),
+        n=n,
+        fidelity=fidelity,
+        method=Method.DUET,
+        candidate=_pooled(arms, CANDIDATE, p),
+        baseline=_pooled(arms, BASELINE, p),
+        baseline_name=name,
+        scenario=SCENARIO,
+        confidence=confidence,
+        reasons=reasons,
+    )
+
+
+def _instructions(arms: Arms, name: str) -> Comparison | None:
+    """Compare user-space instructions per call; None where the device doesn't count them.
+
+    A count has no noise worth an interval: the bounds are the extremes of the duets.
+    """
+    import numpy as np
+
+    per_call: list[list[float]] = []
+    for blocks in arms.blocks:
+        counts = [taken.instructions for taken in blocks.arms]
+        per_call.append([float(np.median(c)) for c in counts if c is not None and len(c)])
+    if any(len(pair) != len(ARMS) or not pair[BASELINE] for pair in per_call):
+        return None
+    candidate, baseline = (float(np.median([pair[arm] for pair in per_call])) for arm in (0, 1))
+    ratios = [pair[CANDIDATE] / pair[BASELINE] for pair in per_call]
+    value = float(np.median(ratios))
+    return Comparison(
+        metric="instructions",
+        effect=Effect.RATIO,
+        value=value,
+        low=min(ratios),
+        high=max(ratios),
+        n=len(ratios),
+        fidelity=Fidelity.MEASURED,
+        method=Method.DUET,
+        candidate=candidate,
+        baseline=baseline,
+        baseline_name=name,
+        scenario=SCENARIO,
+        reasons=(f"in user space; interval: smallest and largest of {len(ratios)} duets",),
+    )
+
+
+def _once(
+    metric: str, pairs: Sequence[tuple[int, int]], fidelity: Fidelity, name: str, confidence: float
+) -> Comparison:
+    """Compare what happens once a process: one pair for each duet, loaded in randomised ABBA order."""
+    candidate, baseline = ([float(pair[arm]) for pair in pairs] for arm in (CANDIDATE, BASELINE))
+    logs = [math.log(c / b) for c, b in zip(candidate, baseline, strict=True)]
+    value = math.exp(sum(logs) / len(logs))
+    factor = stats.t_half_width_ratio([math.exp(x) for x in logs], confidence) if len(logs) > 1 else None
+    return Comparison(
+        metric=metric,
+        effect=Effect.RATIO,
+        value=value,
+        low=value / factor if factor else None,
+        high=value * factor if factor else None,
+        n=len(pairs),
+        fidelity=fidelity,
+        method=Method.ABBA,
+        candidate=stats.median(candidate),
+        baseline=stats.median(baseline),
+        baseline_name=name,
+        scenario=SCENARIO,
+        confidence=confidence,
+        df=len(pairs) - 1 if factor else None,
+    )
+
+
+def _pooled(arms: Arms, arm: int, p: float) -> float:
+    import numpy as np
+
+    return stats.percentile(np.concatenate([b.arms[arm].latency_ns for b in arms.blocks]), p)
+
+
+def _exp(log_ratio: float | None) -> float | None:
+    return None if log_ratio is None else math.exp(log_ratio)
+
+
+def _told(c: Comparison, looks: int, cap: int) -> Comparison:
+    if cap == 1 or c.confidence == 0.9:
+        return c
+    what = f"look {looks} of at most {cap}, declared beforehand: its interval is at {100 * c.confidence:.1f}%"
+    return replace(c, reasons=(*c.reasons, what))
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def _series(arms: Arms) -> list[Series]:
+    import numpy as np
+
+    found = []
+    for arm, label in enumerate(ARMS):
+        sides = [blocks.arms[arm] for blocks in arms.blocks]
+        process = np.repeat(np.arange(len(sides), dtype=np.int32), [len(s.latency_ns) for s in sides])
+        found.append(
+            Series(
+                "latency_ns",
+                "ns",
+                np.concatenate([s.latency_ns for s in sides]),
+                process,
+                arms.blocks[0].clock,
+                arm=label,
+                block=np.concatenate([s.block for s in sides]),
+            )
+        )
+        each = np.arange(len(sides), dtype=np.int32)
+        for metric, pairs in (("load_time_ns", arms.load_ns), ("first_inference_ns", arms.first_ns)):
+            values = np.array([pair[arm] for pair in pairs], dtype=np.int64)
+            found.append(Series(metric, "ns", values, each, arms.blocks[0].clock, arm=label))
+    return found
+
+
+def _conditions(arms: Arms, settings: DuetSettings) -> tuple[Condition, ...]:
+    lines = []
+    for number, blocks in enumerate(arms.blocks, 1):
+        lines.append(
+            Condition(
+                f"pairs of blocks (duet {number})",
+                str(blocks.pairs_got),
+                f"{settings.pairs}, or at least {MIN_PAIRS} when its time ends it",
+                blocks.pairs_got >= MIN_PAIRS,
+                "Compare a smaller model, or give the duet more time.",
+            )
+        )
+        for arm, label in enumerate(ARMS):
+            taken = blocks.arms[arm]
+            lines.append(
+                Condition(
+                    f"warm-up flat (duet {number}, {label})",
+                    f"{'yes' if taken.warmup_flat else 'no'} after {taken.warmup_iterations} calls",
+                    "medians of blocks within 2%",
+                    True if taken.warmup_flat else None,
+                    "The cap ended warm-up: early blocks may be slow, in both arms.",
+                )
+            )
+    return tuple(lines)
