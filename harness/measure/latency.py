@@ -84,13 +84,13 @@ def measure_single_stream(bench: Bench) -> Observation:
             loads.append(load_time_ns)
             firsts.append(child.first())
             call_wall_s = time.monotonic() - started
-            wanted = _iterations(settings, call_wall_s)
-            block = _measure(bench, child, settings, wanted, call_wall_s)
+            wanted = iterations_for(settings, call_wall_s)
+            block = measure_window(bench, child, settings, wanted, call_wall_s)
             clock = block.clock
             windows.append(block)
             blocks.append(block.latency_ns)
             summaries.append(block.summary)
-            conditions += _conditions(f"process {index + 1}", block, wanted)
+            conditions += window_conditions(f"process {index + 1}", block, wanted)
     if not all(len(b) for b in blocks):
         return _summarised(summaries, loads, firsts, fidelity, settings)
     if fidelity is Fidelity.MEASURED and (disturbed := _undisturbed(windows, bench.threads)):
@@ -139,20 +139,20 @@ def measure_offline(bench: Bench) -> Observation:
         first_wall_s = time.monotonic() - started
         for index, batch_size in enumerate(settings.batch_sizes):
             bench.progress.count("batch size", index, len(settings.batch_sizes))
-            wanted = _iterations(settings, batch_size * first_wall_s, scale=batch_size)
+            wanted = iterations_for(settings, batch_size * first_wall_s, scale=batch_size)
             try:
                 child.set_inputs(npz_path=bench.inputs_path, batch_size=batch_size)
-                block = _measure(bench, child, settings, wanted, batch_size * first_wall_s)
+                block = measure_window(bench, child, settings, wanted, batch_size * first_wall_s)
             except Unsupported as why:
                 refused[str(batch_size)] = why.what
                 continue
             values = block.latency_ns
             zeros = np.zeros(len(values), dtype=np.int32)
             series.append(Series("latency_ns", "ns", values, zeros, block.clock, batch_size))
-            conditions += _conditions(f"batch {batch_size}", block, wanted)
+            conditions += window_conditions(f"batch {batch_size}", block, wanted)
             p50 = quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size)
             p50 = replace(p50, reasons=(*p50.reasons, "interval: within one process"))
-            measurements += [p50, _throughput(p50, batch_size)]
+            measurements += [p50, throughput(p50, batch_size)]
     return Observation(
         measurements=tuple(measurements),
         series=tuple(series),
@@ -162,7 +162,7 @@ def measure_offline(bench: Bench) -> Observation:
     )
 
 
-def _iterations(settings: LatencySettings, first_wall_s: float, scale: int = 1) -> int:
+def iterations_for(settings: LatencySettings, first_wall_s: float, scale: int = 1) -> int:
     """Return how many calls to ask for, so that a slow model on a slow board keeps to the wall cap.
 
     At a batch of `scale`, fewer calls see as many samples; never fewer than 8, which bound a median.
@@ -172,10 +172,18 @@ def _iterations(settings: LatencySettings, first_wall_s: float, scale: int = 1) 
     return max(8, min(wanted, affordable))
 
 
-def _measure(
-    bench: Bench, child: Child, settings: LatencySettings, wanted: int, call_wall_s: float
+def measure_window(
+    bench: Bench,
+    child: Child,
+    settings: LatencySettings,
+    wanted: int,
+    call_wall_s: float,
+    calls_per_query: int = 1,
 ) -> MeasuredBlock:
-    """Return one timed window. Nothing is sent to the device while it lasts."""
+    """Return one timed window of `wanted` queries. Nothing is sent to the device while it lasts.
+
+    `call_wall_s` is what one query takes on the host's clock.
+    """
     few, many = WARMUP_CALLS
     with bench.board.connection.quiet():
         return child.measure(
@@ -183,6 +191,7 @@ def _measure(
             warmup_max=max(few, min(many, int(settings.warmup_s / max(call_wall_s, 1e-6)))),
             min_duration_ns=int(settings.min_process_s * 1e9),
             max_duration_ns=int(settings.max_process_s * 1e9),
+            calls_per_query=calls_per_query,
             # the longest wait: the window's cap on the wall and warm-up, on a busy host
             timeout_s=bench.board.device.timeout_s + 4 * settings.wall_cap_s,
         )
@@ -228,11 +237,11 @@ def _summarised(
     )
 
 
-def _throughput(p50: Measurement, batch_size: int) -> Measurement:
-    """Return samples per second at the median latency of a batch; its interval is the median's, inverted."""
+def throughput(p50: Measurement, samples: int) -> Measurement:
+    """Return samples per second at the median latency of `samples`, the interval inverted too."""
 
     def per_s(latency_ns: float | None) -> float | None:
-        return batch_size * 1e9 / latency_ns if latency_ns else None
+        return samples * 1e9 / latency_ns if latency_ns else None
 
     return Measurement(
         "throughput_per_s",
@@ -241,13 +250,14 @@ def _throughput(p50: Measurement, batch_size: int) -> Measurement:
         per_s(p50.low),
         p50.n,
         p50.fidelity,
-        "offline",
-        batch_size,
+        p50.scenario,
+        p50.batch_size,
         p50.reasons,
     )
 
 
-def _conditions(what: str, block: MeasuredBlock, wanted: int) -> list[Condition]:
+def window_conditions(what: str, block: MeasuredBlock, wanted: int) -> list[Condition]:
+    """Return whether a window has its samples, and whether its warm-up was flat."""
     got = len(block.latency_ns)
     return [
         Condition(

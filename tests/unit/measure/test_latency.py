@@ -9,10 +9,10 @@ from harness.errors import Unsupported
 from harness.measure.latency import (
     MEASURED,
     VIRTUAL,
-    _iterations,
-    _throughput,
     _undisturbed,
+    iterations_for,
     require_clock,
+    throughput,
 )
 from harness.measure.percentiles import between_processes, quantile
 from harness.model import Fidelity
@@ -40,9 +40,9 @@ def test_on_a_virtual_clock_the_extremes_stand_in_and_say_so():
     assert "extremes of 64 samples" in m.reasons[0]
 
 
-def test_throughput_inverts_the_interval():
+def testthroughput_inverts_the_interval():
     p50 = quantile("latency_p50_ns", np.array([1e6] * 30 + [2e6] * 31), 50, Fidelity.MEASURED, "offline", 4)
-    t = _throughput(p50, 4)
+    t = throughput(p50, 4)
     assert t.value == pytest.approx(4e9 / p50.value)
     assert t.low == pytest.approx(4e9 / p50.high)
     assert t.low <= t.value <= t.high
@@ -52,7 +52,7 @@ def test_throughput_inverts_the_interval():
     ("first_s", "scale", "calls"), [(0.01, 1, 32), (6.0, 1, 10), (100.0, 1, 8), (0.01, 8, 8)]
 )
 def test_a_slow_model_gets_fewer_calls_never_under_eight(first_s, scale, calls):
-    assert _iterations(VIRTUAL, first_s, scale) == calls
+    assert iterations_for(VIRTUAL, first_s, scale) == calls
 
 
 def test_no_times_from_a_board_whose_clock_says_nothing():
