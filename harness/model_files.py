@@ -92,6 +92,8 @@ def resolve_case(model: PlanModel, *, from_plan: bool = True) -> ModelCase:
     artifact = artifact_of(model.path, model.name)
     if model.inputs_path is not None and not model.inputs_path.is_file():
         raise ConfigError(f"no such inputs file; model `{model.name}` needs it", where=str(model.inputs_path))
+    if model.golden_path is not None and not model.golden_path.is_file():
+        raise ConfigError(f"no such golden file; model `{model.name}` needs it", where=str(model.golden_path))
     return ModelCase(
         artifact=artifact,
         runtime=model.runtime or default_runtime(artifact.format),
@@ -103,4 +105,9 @@ def resolve_case(model: PlanModel, *, from_plan: bool = True) -> ModelCase:
         rtol=model.rtol,
         atol=model.atol,
         from_plan=from_plan,
+        golden_path=model.golden_path,
+        memory_limit_bytes=model.memory_limit_bytes,
+        server=model.server,
+        periodic=model.periodic,
+        multi_stream=model.multi_stream,
     )

@@ -11,10 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from harness.budget_lines import budget_lines
+from harness.budgets import FIDELITIES, MAX_RATE_PER_S, parse_metric
 from harness.errors import ConfigError, nearest
-from harness.judging import RULES
-from harness.metrics import METRICS, Metric
-from harness.model import Budget, CommandRuntime, Fidelity, Plan, PlanModel, RuntimeSpec
+from harness.metrics import METRICS
+from harness.model import (
+    Budget,
+    CommandRuntime,
+    Fidelity,
+    MultiStreamLoad,
+    PeriodicLoad,
+    Plan,
+    PlanModel,
+    RuntimeSpec,
+    ServerLoad,
+)
 from harness.model_files import (
     FORMATS,
     artifact_of,
@@ -26,6 +36,7 @@ from harness.model_files import (
 )
 from harness.runtimes import descriptors
 from harness.toml_schema import NAME, Problems, Section, read_toml
+from harness.units import UNITS
 
 # model_files and budget_lines are parts of this module's job, in files of their own
 __all__ = [
@@ -41,12 +52,12 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 SUITES = ("deploy", "accuracy", "memory", "latency")  # in the order they run; latency has its own profile
-SCENARIOS = ("single_stream", "multi_stream", "offline", "server", "periodic")
 COMMAND = "command"  # the one kind of runtime that a plan can define
 PROTOCOLS = ("json-lines", "benchmark_model")  # of docs/agent-protocol.md, Commands
-_FIDELITIES = tuple(str(fidelity) for fidelity in Fidelity)
-# exact figures without an interval: the value itself is judged unless the budget says otherwise
-_POINT_METRICS = frozenset({"model_size_bytes", "output_max_abs_error"})
+# a shorter period than any loop keeps, and a longer one than a session waits for (chosen)
+_PERIOD_NS = (10e3, 60e9)
+_MIN_MEMORY_BYTES = 1 << 20  # chosen: no interpreter starts in less
+_MAX_SAMPLES_PER_QUERY = 1024  # chosen: beyond any camera rig, and below what exhausts a board's memory
 
 
 def load_plan(path: Path) -> Plan:
@@ -103,7 +114,7 @@ def _parse_release(root: Section) -> tuple[tuple[str, ...], ...]:
         for name in names:
             if NAME.fullmatch(name) is None:
                 release.problem(key, f"{name!r} is not a name: letters, digits, `.`, `_` and `-`")
-    accepted = release.texts("accepted_fidelity", choices=_FIDELITIES)
+    accepted = release.texts("accepted_fidelity", choices=FIDELITIES)
     if not accepted:
         accepted = (str(Fidelity.MEASURED), str(Fidelity.VIRTUAL))
     release.finish()
@@ -148,6 +159,9 @@ def _parse_model(name: str, section: Section) -> PlanModel:
         shapes=_parse_shapes(section),
         rtol=section.quantity("rtol", "1", at_least=0),
         atol=section.quantity("atol", "1", at_least=0),
+        golden_path=section.path("golden"),
+        memory_limit_bytes=_parse_memory_limit(section),
+        **_parse_scenarios(section),
     )
     if task is not None and model.inputs_path is None:
         section.problem("task", f"`{task}` needs `inputs`, an .npz with the inputs and their `labels`")
@@ -182,6 +196,85 @@ def _parse_shapes(section: Section) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _parse_memory_limit(section: Section) -> int | None:
+    limit = _with_unit(section, "memory_limit", "bytes")
+    if limit is not None and limit < _MIN_MEMORY_BYTES:
+        section.problem("memory_limit", f'expected "1 MiB" or more, got {section.data["memory_limit"]!r}')
+        return None
+    return None if limit is None else int(limit)
+
+
+# --- scenarios ------------------------------------------------------------------------------------
+
+
+def _parse_scenarios(section: Section) -> dict[str, Any]:
+    """Return the loads of the table `scenarios`, by the names that PlanModel has for them."""
+    table = section.table("scenarios")
+    if table is None:
+        return {}
+    server, periodic, multi = (table.table(key) for key in ("server", "periodic", "multi_stream"))
+    table.finish()
+    return {
+        "server": _parse_server(server) if server else None,
+        "periodic": _parse_periodic(periodic) if periodic else None,
+        "multi_stream": _parse_multi_stream(multi) if multi else None,
+    }
+
+
+def _parse_server(section: Section) -> ServerLoad | None:
+    rate, p99 = _with_unit(section, "rate", "1/s"), _with_unit(section, "p99", "ns")
+    duration_s = section.quantity("duration_s", "s", at_least=1)
+    section.finish()
+    if len(section.data.keys() & {"rate", "p99"}) != 1:
+        place = "rate" if "rate" in section.data else "p99"
+        what = 'expected `rate`, as "50 /s", or `p99`, as "48 ms", to search the highest rate that keeps it'
+        section.problem(place, f"{what}; {'both are set' if 'p99' in section.data else 'neither is'}")
+        return None
+    if rate is not None and not 0 < rate <= MAX_RATE_PER_S:
+        what = "no device answers that" if rate > 0 else "nothing would arrive"
+        section.problem("rate", f"{what}: expected above 0 and at most {MAX_RATE_PER_S:g} /s, got {rate:g}")
+        return None
+    if p99 is not None and p99 <= 0:
+        section.problem("p99", "nothing is answered in no time; expected above 0")
+        return None
+    return ServerLoad(rate, p99, duration_s)
+
+
+def _parse_periodic(section: Section) -> PeriodicLoad | None:
+    period = _with_unit(section, "period", "ns", required=True)
+    deadline = _with_unit(section, "deadline", "ns")
+    section.finish()
+    shortest, longest = _PERIOD_NS
+    if period is not None and not shortest <= period <= longest:
+        section.problem("period", f'expected "10 us" to "60 s", got {section.data["period"]!r}')
+        return None
+    if deadline is not None and deadline <= 0:
+        section.problem("deadline", "nothing is done in no time; expected above 0")
+        return None
+    return None if period is None else PeriodicLoad(period, period if deadline is None else deadline)
+
+
+def _parse_multi_stream(section: Section) -> MultiStreamLoad | None:
+    count = section.integer("samples_per_query", required=True, at_least=1)
+    section.finish()
+    if count is not None and count > _MAX_SAMPLES_PER_QUERY:
+        section.problem("samples_per_query", f"expected at most {_MAX_SAMPLES_PER_QUERY}, got {count}")
+        return None
+    return None if count is None else MultiStreamLoad(count)
+
+
+def _with_unit(section: Section, key: str, unit: str, *, required: bool = False) -> float | None:
+    """Return a quantity whose key doesn't say its unit, so the text has to."""
+    value = section.data.get(key)
+    number = section.quantity(key, unit, required=required)
+    if number is not None and (not isinstance(value, str) or value.strip()[-1:].isdigit()):
+        section.problem(
+            key, f"expected a quantity with its unit, got {value!r}; valid: {', '.join(UNITS[unit])}"
+        )
+        return None
+    return number
+
+
 # --- budgets --------------------------------------------------------------------------------------
 
 
@@ -200,47 +293,4 @@ def _parse_budgets(
                 if metric not in METRICS:
                     table.problem(metric, f"unknown metric{nearest(metric, METRICS)}")
                     continue
-                yield from _parse_metric(table, METRICS[metric], model, device_type, file)
-
-
-def _parse_metric(
-    table: Section, metric: Metric, model: str, device_type: str, file: str
-) -> Iterable[Budget]:
-    """Return the budgets of one metric: a limit, a table with one, or a list of such tables."""
-    written = table.data[metric.name]
-    seen = set()
-    for index, entry in enumerate(written if isinstance(written, list) else [written]):
-        place = table.at(metric.name) + (f"[{index}]" if isinstance(written, list) else "")
-        data = entry if isinstance(entry, dict) else {"limit": entry}
-        budget = _parse_budget(Section(data, place, table.problems), metric, model, device_type, file)
-        if budget is None:
-            continue
-        scope = (budget.fidelity, budget.scenario, budget.batch_size)
-        if scope in seen:
-            table.problems.add(place, "the second budget for this fidelity, scenario and batch size")
-        seen.add(scope)
-        yield budget
-
-
-def _parse_budget(section: Section, metric: Metric, model: str, device_type: str, file: str) -> Budget | None:
-    limit = section.quantity("limit", metric.unit, required=True, at_least=0)
-    if limit is not None and metric.unit == "ratio" and limit > 1:
-        section.problem("limit", f'expected a ratio from 0 to 1, or a percentage as "97 %", got {limit:g}')
-    fidelity = section.text("fidelity", choices=_FIDELITIES) or Fidelity.MEASURED
-    rule = section.text("rule", choices=RULES) or ("point" if metric.name in _POINT_METRICS else "confidence")
-    scenario = section.text("scenario", choices=SCENARIOS)
-    batch_size = section.integer("batch_size", at_least=1)
-    section.finish()
-    if limit is None:
-        return None
-    return Budget(
-        model=model,
-        device_type=device_type,
-        metric=metric.name,
-        limit=limit,
-        fidelity=Fidelity(fidelity),
-        rule=rule,
-        scenario=scenario,
-        batch_size=batch_size,
-        where=f"{section.place} in {file}",
-    )
+                yield from parse_metric(table, METRICS[metric], model, device_type, file)

@@ -9,17 +9,18 @@ from pathlib import Path
 
 from harness import model_files, runtimes
 from harness.errors import ConfigError, nearest
-from harness.model import CommandRuntime, Device, Plan, PlanModel, RuntimeSpec
+from harness.model import Baseline, CommandRuntime, Device, Plan, PlanModel, RuntimeSpec
 
 MAX_NAME_BYTES = 120  # of the 128 that a device allows: a number may follow
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a test is about: one model on one device."""
+    """What a test is about: one model on one device, and what it is compared with."""
 
     device: Device
     model: PlanModel
+    baseline: Baseline | None = None
 
     @property
     def id(self) -> str:
@@ -59,8 +60,9 @@ def require_usable(models: Iterable[PlanModel], own: Sequence[CommandRuntime] = 
             require_model_file(model.path)
             spec = model.runtime or model_files.default_runtime(model_files.format_of(model.path))
             runtimes.descriptor(spec, model_files.format_of(model.path), own)
-            if model.inputs_path is not None and not model.inputs_path.is_file():
-                raise ConfigError("no such inputs file.", where=str(model.inputs_path))
+            for what, path in (("inputs", model.inputs_path), ("golden", model.golden_path)):
+                if path is not None and not path.is_file():
+                    raise ConfigError(f"no such {what} file.", where=str(path))
         except ConfigError as error:
             problems.append(str(error) if error.where else f"{model.path}: {error}")
     if problems:
@@ -138,7 +140,7 @@ def _named_apart(models: Sequence[PlanModel]) -> list[PlanModel]:
         name = model.name
         if names.count(name) > 1:
             name = f"{model.path.parent.name}-{name}"
-        name = plain = _sanitised(name)
+        name = plain = sanitised(name)
         taken = {m.name for m in apart}
         number = 2
         while name in taken:
@@ -147,7 +149,7 @@ def _named_apart(models: Sequence[PlanModel]) -> list[PlanModel]:
     return apart
 
 
-def _sanitised(name: str) -> str:
+def sanitised(name: str) -> str:
     """Return `name` as the device takes it (harness/agent/args.py): a plain file name, not too long."""
     plain = re.sub(r"[^\w.@=+-]+", "_", name)
     # the end tells files, and runtimes of one file, apart
