@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict
 
 from . import env
 from .args import Args
+from .busyloop import BusyLoop
 from .cgroups import Cgroups
 from .probes import Probes, libc_version
 from .store import Store, hash_file
@@ -24,6 +25,8 @@ class Device:
         self.probes = Probes()
         self.cgroups = Cgroups(self.probes)
         self.cgroups.remove_leftovers()
+        self.busy_loop = BusyLoop(self.probes)
+        self.busy_loop.reset()
         self.location = location
 
     def agent_sha256(self) -> str:

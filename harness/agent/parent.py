@@ -162,7 +162,8 @@ class Parent:
             "nice": args.integer("nice", 0, -20, 19),
         }
         deadline_s = args.number("deadline_s", 120.0, 0.001)
-        child = start_process(self._device.location, args, self._device.probes, self._device.cgroups)
+        device = self._device
+        child = start_process(device.location, args, device.probes, device.cgroups, device.busy_loop)
         self._children[name] = child
         self._selector.register(child.wire_fd, selectors.EVENT_READ, lambda: self._read_child(child))
         self._selector.register(child.stderr_fd, selectors.EVENT_READ, lambda: self._read_stderr(child))

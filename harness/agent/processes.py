@@ -11,6 +11,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from .args import Args
+from .busyloop import BusyLoop
 from .cgroups import Cgroup, Cgroups, parse_limits
 from .faults import Fault
 from .parsing import Unreadable
@@ -45,6 +46,7 @@ class ChildProcess:
         process: "subprocess.Popen[bytes]",
         oom_kills: Optional[int],
         cgroup: Optional[Cgroup] = None,
+        busy_loop: Optional[BusyLoop] = None,
     ) -> None:
         assert process.stdin is not None  # all three were asked for
         assert process.stdout is not None
@@ -57,13 +59,28 @@ class ChildProcess:
         os.set_blocking(self.wire_fd, False)
         os.set_blocking(self.stderr_fd, False)
         self.decoder = Decoder()
-        self.pending: Optional[Pending] = None
+        self._pending: Optional[Pending] = None
+        self._busy_loop = busy_loop
         self.measured_pid = process.pid  # another where the adapter runs the model in a process of its own
         self.model_path = ""  # of the model that it was told to load
         self.cgroup = cgroup
         self.killed_by_agent = ""  # why, if it was the agent that ended it
         self._stderr = bytearray()
         self._oom_kills = oom_kills
+
+    @property
+    def pending(self) -> Optional[Pending]:
+        """The request that it works on."""
+        return self._pending
+
+    @pending.setter
+    def pending(self, pending: Optional[Pending]) -> None:
+        if self._busy_loop is not None and (pending is None) != (self._pending is None):
+            if pending is not None:
+                self._busy_loop.stop()
+            else:
+                self._busy_loop.go()
+        self._pending = pending
 
     def read_stderr(self) -> bool:
         """Take what is on its stderr now; return whether it is still open."""
@@ -96,6 +113,9 @@ class ChildProcess:
 
     def close(self) -> None:
         """Close the pipes of an ended process, and remove its cgroup."""
+        if self._pending is not None and self._busy_loop is not None:
+            self._busy_loop.go()
+            self._busy_loop = None
         if self.cgroup is not None:
             self.cgroup.remove()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -181,7 +201,9 @@ def child_environment(threads: int, extra: Dict[str, Any]) -> Dict[str, str]:
     return env
 
 
-def start_process(location: str, args: Args, probes: Probes, cgroups: Cgroups) -> ChildProcess:
+def start_process(
+    location: str, args: Args, probes: Probes, cgroups: Cgroups, busy_loop: BusyLoop
+) -> ChildProcess:
     """Start a child from a `spawn` request's own args. It still waits for `start`."""
     name = args.name("child")
     threads = args.integer("threads", 1, 1, 1024)
@@ -209,7 +231,8 @@ def start_process(location: str, args: Args, probes: Probes, cgroups: Cgroups) -
     except OSError as error:
         cgroup.remove()
         raise Fault("unsupported", "%s can't be used: %s" % (cgroup.path, error)) from None
-    return ChildProcess(name, process, oom_kills, cgroup)
+    has_quota = limits.cpu_quota_us is not None
+    return ChildProcess(name, process, oom_kills, cgroup, busy_loop if has_quota else None)
 
 
 def _popen(
