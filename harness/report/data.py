@@ -53,6 +53,16 @@ class ReportData:
         return result.run_id in self.standing_ids
 
     @property
+    def absolute(self) -> tuple[Result, ...]:
+        """The results that stand for themselves, in their order; `compared` has the others."""
+        return tuple(result for result in self.results if result.comparison is None)
+
+    @property
+    def compared(self) -> tuple[Result, ...]:
+        """The results that set a candidate against a baseline."""
+        return tuple(result for result in self.results if result.comparison is not None)
+
+    @property
     def has_virtual(self) -> bool:
         """Whether any number stands on an emulated board's clock."""
         return any(result.fidelity is Fidelity.VIRTUAL for result in self.results)
@@ -71,7 +81,8 @@ def build_report(session: StoredSession) -> ReportData:
     if problems:
         verdict = gate.worst((verdict, Verdict.INVALID))
         release = gate.with_problems(release, problems)
-    unbudgeted, suggestion = _suggested_budgets(results, plan)
+    absolute = [result for result in results if result.comparison is None]
+    unbudgeted, suggestion = _suggested_budgets(absolute, plan)
     return ReportData(
         record=record,
         devices=_devices(record, session.runs),
@@ -86,7 +97,7 @@ def build_report(session: StoredSession) -> ReportData:
         problems=problems,
         unbudgeted=unbudgeted,
         budgets_toml=suggestion,
-        further_budgets=_further_budgets(results, plan),
+        further_budgets=_further_budgets(absolute, plan),
     )
 
 

@@ -23,12 +23,18 @@ _MAX_CURVE_POINTS = 400
 _TAIL_POINTS = 40
 _MAX_PANELS = 24
 
+# scenarios whose latency is that of one inference, as it is: what "the latency" of a model means
+PLAIN = (None, "single_stream")
+
 Cell = str | int | float | None
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One curve, cloud or bar. `style` counts from 0 and stands for one model on one device throughout."""
+    """One curve, cloud, bar or row. `style` counts from 0 and stands for one model on one device throughout.
+
+    `tone` is a verdict's name where a verdict gives the colour, `note` a text beside the mark.
+    """
 
     label: str
     style: int
@@ -36,6 +42,8 @@ class Mark:
     y: tuple[float, ...]
     hollow: bool = False
     limit: float | None = None
+    note: str = ""
+    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Panel:
     x_label: str
     y_label: str
     marks: tuple[Mark, ...]
+    x_span: tuple[float, float] | None = None  # limits of the axis where the marks don't give them
+    limit: float | None = None  # a budget or deadline, in the unit of its axis
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.metrics import METRICS
 from harness.model import Fidelity, Result, Run, Series
+from harness.report.against import forest
 from harness.report.data import ReportData
 from harness.report.figure import Figure, Mark, Panel, figure, floats, scale, styles, subjects, thinned
 from harness.report.tradeoff import trade_off
@@ -21,7 +22,7 @@ _MAX_STRIP_POINTS = 60  # per process: what can be told apart
 
 def build_figures(data: ReportData) -> tuple[Figure, ...]:
     """Return the figures for which there are numbers."""
-    figures = (trade_off(data), _ecdf(data), _processes(data), _sweep(data), _memory(data))
+    figures = (forest(data), trade_off(data), _ecdf(data), _processes(data), _sweep(data), _memory(data))
     return tuple(figure for figure in figures if figure is not None)
 
 
@@ -30,7 +31,7 @@ def _latency_runs(data: ReportData) -> list[tuple[Run, Series, Fidelity, str]]:
     found = []
     for run in data.runs:
         fidelity = next((m.fidelity for m in run.measurements if METRICS[m.metric].kind == "time"), None)
-        series = next((s for s in run.series if s.name == "latency_ns" and s.values.size), None)
+        series = next((s for s in run.series if s.name == "latency_ns" and s.values.size and not s.arm), None)
         if series is None or fidelity is None or run.scenario == "offline":
             continue
         found.append((run, series, fidelity))
@@ -133,7 +134,7 @@ def _processes(data: ReportData) -> Figure | None:
 
 
 def _sweep(data: ReportData) -> Figure | None:
-    offline = [r for r in data.results if r.scenario == "offline" and r.value is not None and r.fidelity]
+    offline = [r for r in data.absolute if r.scenario == "offline" and r.value is not None and r.fidelity]
     metrics = [name for name in ("throughput_per_s", "latency_p50_ns") if _batches(offline, name) > 1]
     panels: list[Panel] = []
     for fidelity in Fidelity:
@@ -185,7 +186,7 @@ def _sweep_panel(data: ReportData, name: str, results: Sequence[Result]) -> Pane
 
 def _memory(data: ReportData) -> Figure | None:
     wanted = ("peak_rss_bytes", "peak_pss_bytes")
-    results = [r for r in data.results if r.metric in wanted and r.value is not None]
+    results = [r for r in data.absolute if r.metric in wanted and r.value is not None]
     labels, style_of = subjects(data), styles(data)
     panels = []
     for name in wanted:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 from harness.gate import OUTCOME
 from harness.model import Release, Result, Run, Verdict
 from harness.report.data import ReportData
+from harness.report.effects import change_of, how_of, interval_of_change, margin_of
 from harness.units import format_quantity
 
 # What XML 1.0 can't hold, escaped or not (section 2.2, Char).
@@ -66,7 +67,10 @@ def _name(result: Result, run: Run | None) -> str:
     parts = [result.scenario or "", f"batch {result.batch_size}" if result.batch_size != 1 else ""]
     parts.append(f"attempt {run.attempt}" if run is not None and run.attempt > 1 else "")
     scope = ", ".join(part for part in parts if part)
-    return f"{result.metric} [{scope}]" if scope else result.metric
+    name = (
+        f"{result.metric} against {result.comparison.baseline_name}" if result.comparison else result.metric
+    )
+    return f"{name} [{scope}]" if scope else name
 
 
 def _outcome(case: ET.Element, verdict: Verdict, reason: str) -> None:
@@ -86,6 +90,10 @@ def _describe(case: ET.Element, result: Result) -> None:
         return
     fidelity = f" ({result.fidelity.value})" if result.fidelity else ""
     text = f"{result.metric} = {format_quantity(result.value, result.unit)}{fidelity}, test {result.test}"
+    if result.comparison is not None:
+        c = result.comparison
+        text += f", {change_of(c)} against {c.baseline_name} ({interval_of_change(c)}), {how_of(c)}"
+        text += f", margin {margin_of(result)}" if result.margin is not None else ""
     if result.budget is not None:
         text += f", budget {format_quantity(result.budget, result.unit)}"
     ET.SubElement(case, "system-out").text = _text(text)

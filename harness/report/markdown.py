@@ -9,6 +9,7 @@ from dataclasses import replace
 from harness.gate import OUTCOME
 from harness.model import Fidelity, Release, Result, Run, Verdict
 from harness.report.data import ReportData
+from harness.report.effects import change_of, how_of, interval_of_change, margin_of
 from harness.report.wording import VIRTUAL_NOTE, interval_of, limit_of, scope_of, value_of
 
 SYMBOLS = {
@@ -81,44 +82,85 @@ def _list(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _tables(results: Sequence[Result], runs: Mapping[str, Run]) -> list[str]:
-    """Return the judged results as a table, the others in a folded one, and what virtual times mean."""
+    """Return the judged results as tables, the others in a folded one, and what virtual times mean."""
     judged = [r for r in results if r.verdict is not Verdict.NOT_JUDGED]
     others = [r for r in results if r.verdict is Verdict.NOT_JUDGED]
-    parts = [_table(judged, runs) if judged else "Nothing was judged."]
+    parts = _both(judged, runs) or ["Nothing was judged."]
     if any(result.fidelity is Fidelity.VIRTUAL for result in results):
         parts.append(f"> {VIRTUAL_NOTE}.")
     if others:
-        parts.append(_folded(f"{len(others)} without a budget", _table(others, runs)))
+        limits = "a budget or a margin" if any(r.comparison for r in others) else "a budget"
+        parts.append(_folded(f"{len(others)} without {limits}", "\n\n".join(_both(others, runs))))
     return parts
+
+
+def _both(results: Sequence[Result], runs: Mapping[str, Run]) -> list[str]:
+    """Return a table of what compares, which is what a change is asked about, and one of the rest."""
+    compared = [r for r in results if r.comparison is not None]
+    rest = [r for r in results if r.comparison is None]
+    tables = [_compared_table(compared, runs)] if compared else []
+    return [*tables, _table(rest, runs)] if rest else tables
 
 
 def _folded(title: str, body: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
+def _compared_table(results: Sequence[Result], runs: Mapping[str, Run]) -> str:
+    head = "| model | device | metric | against | change | interval | margin | how | fidelity | verdict |"
+    rows = [_compared_row(result, runs.get(result.run_id)) for result in results[:_MAX_ROWS]]
+    return _capped([head, "|---|---|---|---|--:|---|--:|---|---|---|", *rows], len(results))
+
+
+def _compared_row(result: Result, run: Run | None) -> str:
+    assert result.comparison is not None
+    c = result.comparison
+    return _cells(
+        escaped(result.model),
+        escaped(result.device_name),
+        _metric(result, run),
+        escaped(c.baseline_name),
+        change_of(c),
+        interval_of_change(c),
+        margin_of(result),
+        how_of(c),
+        result.fidelity.value if result.fidelity else "–",
+        f"{SYMBOLS[result.verdict]} {result.verdict.value}",
+    )
+
+
 def _table(results: Sequence[Result], runs: Mapping[str, Run]) -> str:
     head = "| model | device | metric | value | 90% interval | budget | fidelity | verdict |"
     rows = [_row(result, runs.get(result.run_id)) for result in results[:_MAX_ROWS]]
-    table = "\n".join([head, "|---|---|---|--:|---|--:|---|---|", *rows])
-    if len(results) > _MAX_ROWS:
-        table += f"\n\nAnd {len(results) - _MAX_ROWS} more, in the report."
-    return table
+    return _capped([head, "|---|---|---|--:|---|--:|---|---|", *rows], len(results))
 
 
 def _row(result: Result, run: Run | None) -> str:
-    name = f"run of {result.suite}" if result.metric == OUTCOME else result.metric
-    scope = scope_of(result, run)
-    cells = [
+    return _cells(
         escaped(result.model),
         escaped(result.device_name),
-        escaped(f"{name} ({scope})" if scope else name),
+        _metric(result, run),
         value_of(result),
         interval_of(result),
         limit_of(result),
         result.fidelity.value if result.fidelity else "–",
         f"{SYMBOLS[result.verdict]} {result.verdict.value}",
-    ]
+    )
+
+
+def _metric(result: Result, run: Run | None) -> str:
+    name = f"run of {result.suite}" if result.metric == OUTCOME else result.metric
+    scope = scope_of(result, run)
+    return escaped(f"{name} ({scope})" if scope else name)
+
+
+def _cells(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def _capped(lines: Sequence[str], count: int) -> str:
+    table = "\n".join(lines)
+    return f"{table}\n\nAnd {count - _MAX_ROWS} more, in the report." if count > _MAX_ROWS else table
 
 
 def _fence(text: str) -> str:

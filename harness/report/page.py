@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from harness.gate import OUTCOME, worst
 from harness.metrics import METRICS
 from harness.model import Result, Verdict
-from harness.report.comparison import Comparison, build_comparison
+from harness.report.against import Against, ComparedRow, build_against, compared_row
 from harness.report.data import ReportData
 from harness.report.figure import Figure, subjects
 from harness.report.figures import build_figures
-from harness.report.plots import draw, style_class, style_mark
+from harness.report.glance import Glance, build_glance
+from harness.report.palette import style_class, style_mark
+from harness.report.plots import draw
 from harness.report.provenance import RunView, artifacts, device_facts, kind_of, run_view, session_facts
 from harness.report.wording import (
     MEANINGS,
     WORDS,
     Badge,
-    baseline_of,
     fidelity_badge,
     interval_of,
     lasted,
@@ -43,7 +44,6 @@ class Row:
     value: str
     interval: str
     budget: str
-    baseline: str
     n: str
     fidelity: Badge | None
     verdict: Badge
@@ -60,6 +60,7 @@ class Group:
     subtitle: str
     verdict: Badge
     rows: tuple[Row, ...]
+    compared: tuple[ComparedRow, ...]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Page:
     problems: tuple[str, ...]
     subtitle: str
     virtual: bool
-    comparison: Comparison | None
+    against: Against | None
+    glance: Glance | None
     groups: tuple[Group, ...]
     figures: tuple[FigureView, ...]
     runs: tuple[RunView, ...]
@@ -126,7 +128,8 @@ def build_page(data: ReportData) -> Page:
         problems=data.problems,
         subtitle=f"{names} · {when(record.started_at)}{lasted(record.started_at, record.finished_at)}",
         virtual=data.has_virtual,
-        comparison=build_comparison(data),
+        against=build_against(data),
+        glance=build_glance(data),
         groups=_groups(data),
         figures=tuple(_figure_view(data, figure) for figure in build_figures(data)),
         runs=tuple(run_view(number, run) for number, run in enumerate(data.runs, 1)),
@@ -150,7 +153,8 @@ def _tally(results: Sequence[Result], exit_code: int) -> str:
         f"{counts[v]} {WORDS.get(v, v.value)}" for v in Verdict if counts[v] and v is not Verdict.NOT_JUDGED
     ]
     listed = f": {', '.join(parts)}" if parts else ""
-    return f"{judged} judged{listed} · {counts[Verdict.NOT_JUDGED]} without a budget · exit code {exit_code}"
+    limits = "a budget or a margin" if any(r.comparison for r in results) else "a budget"
+    return f"{judged} judged{listed} · {counts[Verdict.NOT_JUDGED]} without {limits} · exit code {exit_code}"
 
 
 def _release_meaning(data: ReportData) -> str:
@@ -184,7 +188,8 @@ def _groups(data: ReportData) -> tuple[Group, ...]:
                 device,
                 " · ".join(part for part in parts if part),
                 verdict_badge(worst(r.verdict for r in mine if data.stands(r))),
-                tuple(_row(data, r) for r in mine),
+                tuple(_row(data, r) for r in mine if r.comparison is None),
+                tuple(compared_row(data, r) for r in mine if r.comparison is not None),
             )
         )
     return tuple(groups)
@@ -201,7 +206,6 @@ def _row(data: ReportData, result: Result) -> Row:
         value=run.outcome.value.replace("_", " ") if is_outcome and run else value_of(result),
         interval=interval_of(result),
         budget=limit_of(result),
-        baseline=baseline_of(result),
         n=str(result.n) if result.n else "–",
         fidelity=fidelity_badge(result.fidelity),
         verdict=verdict_badge(result.verdict),

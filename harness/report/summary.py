@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from harness.model import DeviceFacts, Result
+from harness.model import Comparison, DeviceFacts, Result
 from harness.report.data import ReportData
 from harness.store.codec import to_plain
 
@@ -85,4 +85,22 @@ def _result(result: Result) -> Mapping[str, Any]:
         **numbers,
         "verdict": result.verdict.value,
         "reasons": reasons,
+        **({"comparison": _comparison(result, result.comparison)} if result.comparison else {}),
+    }
+
+
+def _comparison(result: Result, c: Comparison) -> Mapping[str, Any]:
+    """Return what a row that compares rests on; a number that is not finite is null, as in its row."""
+    numbers = {"value": c.value, "low": c.low, "high": c.high, "margin": result.margin}
+    finite = {
+        name: number if number is not None and math.isfinite(number) else None
+        for name, number in numbers.items()
+    }
+    return {
+        "baseline_name": c.baseline_name,
+        "effect": c.effect.value,
+        **finite,
+        "confidence": c.confidence,
+        "method": c.method.value,
+        "n": c.n,
     }

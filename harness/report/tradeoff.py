@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.metrics import HIGHER, METRICS
 from harness.model import Fidelity, Result
 from harness.report.data import ReportData
-from harness.report.figure import Figure, Mark, Panel, figure, last, scale, styles, subjects
+from harness.report.figure import PLAIN, Figure, Mark, Panel, figure, last, scale, styles, subjects
 from harness.units import format_quantity
 
 
@@ -76,11 +76,11 @@ def _points(data: ReportData, device: str, fidelity: Fidelity) -> list[_Point]:
     for model, name in subjects(data):
         if name != device:
             continue
-        mine = [r for r in data.results if r.model == model and r.device_name == device]
+        mine = [r for r in data.absolute if r.model == model and r.device_name == device]
         size = last(mine, lambda r: r.metric == "model_size_bytes")
         latency = last(
             mine,
-            lambda r: r.metric == "latency_p50_ns" and r.scenario != "offline" and r.fidelity is fidelity,
+            lambda r: r.metric == "latency_p50_ns" and r.scenario in PLAIN and r.fidelity is fidelity,
         )
         task = last(mine, is_task)
         if size is not None and latency is not None and size.value is not None and latency.value is not None:

@@ -87,13 +87,6 @@ def limit_of(result: Result) -> str:
     return f"{'≥' if result.direction == HIGHER else '≤'} {format_quantity(result.budget, result.unit)}"
 
 
-def baseline_of(result: Result) -> str:
-    if result.baseline is None:
-        return "–"
-    ratio = f" ({result.ratio:.3f}×)" if result.ratio is not None else ""
-    return f"{format_quantity(result.baseline, result.unit)}{ratio}"
-
-
 def when(stamp: str) -> str:
     """Return an ISO 8601 time as "2026-01-02 03:04:05 UTC"; what is none, as it stands."""
     try:

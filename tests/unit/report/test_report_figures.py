@@ -18,7 +18,8 @@ from harness.model import Fidelity, Series
 from harness.report.data import ReportData, build_report
 from harness.report.figure import Figure, Mark, Panel, thinned
 from harness.report.figures import build_figures
-from harness.report.plots import STYLES, draw, style_class, style_mark
+from harness.report.palette import STYLES, style_class, style_mark
+from harness.report.plots import draw
 from harness.store import read_session
 
 

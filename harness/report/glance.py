@@ -8,8 +8,8 @@ from harness.gate import worst
 from harness.metrics import HIGHER, METRICS
 from harness.model import Result
 from harness.report.data import ReportData
-from harness.report.figure import last, subjects
-from harness.report.plots import style_class, style_mark
+from harness.report.figure import PLAIN, last, subjects
+from harness.report.palette import style_class, style_mark
 from harness.report.tradeoff import is_task
 from harness.report.wording import Badge, fidelity_badge, runtime_of, value_of, verdict_badge
 
@@ -35,7 +35,7 @@ class ComparedRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Glance:
     columns: tuple[str, ...]
     rows: tuple[ComparedRow, ...]
 
@@ -48,8 +48,8 @@ _COLUMNS = (
 )
 
 
-def build_comparison(data: ReportData) -> Comparison | None:
-    """Return the comparison; None where nothing of it was measured. Variants follow their base."""
+def build_glance(data: ReportData) -> Glance | None:
+    """Return the table; None where nothing of it was measured. Variants follow their base."""
     pairs = list(subjects(data))
     picked = {pair: _picked(data, pair) for pair in pairs}
     kept = [n for n in range(len(_COLUMNS) + 1) if any(picked[pair][n] is not None for pair in pairs)]
@@ -75,7 +75,7 @@ def build_comparison(data: ReportData) -> Comparison | None:
                 verdict_badge(worst(r.verdict for r in mine if data.stands(r))),
             )
         )
-    return Comparison(tuple(titles[n] for n in kept), tuple(rows))
+    return Glance(tuple(titles[n] for n in kept), tuple(rows))
 
 
 def _variant(data: ReportData, model: str) -> str:
@@ -84,7 +84,7 @@ def _variant(data: ReportData, model: str) -> str:
 
 def _picked(data: ReportData, pair: tuple[str, str]) -> tuple[Result | None, ...]:
     """Return the result for each column, and the task's figure last."""
-    mine = [r for r in data.results if (r.model, r.device_name) == pair and r.scenario != "offline"]
+    mine = [r for r in data.absolute if (r.model, r.device_name) == pair and r.scenario in PLAIN]
     found = [last(mine, lambda r, name=name: r.metric == name) for _, name in _COLUMNS]  # type: ignore[misc]
     return (*found, last(mine, is_task))
 

@@ -1,0 +1,145 @@
+"""The kinds of drawing, each a function (axes, panel). Colours are stand-ins of the palette."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.report.figure import Panel
+from harness.report.palette import INK, MUTED, SURFACE, colour, dash, marker, short_label, tone
+
+
+def _ecdf(axes: Any, panel: Panel) -> None:
+    (mark,) = panel.marks
+    axes.step([mark.x[0], *mark.x], [0.0, *mark.y], where="post", color=colour(mark))
+    for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
+        x = next((x for x, y in zip(mark.x, mark.y, strict=True) if y >= share), mark.x[-1])
+        axes.plot([x, x], [0, share], color=MUTED, linewidth=0.7, linestyle=":")
+        axes.plot([x], [share], marker="o", markersize=3.5, color=colour(mark))
+        axes.annotate(
+            name,
+            (x, share),
+            (5, -9),
+            textcoords="offset points",
+            color=MUTED,
+            fontsize=8,
+            annotation_clip=False,
+        )
+    axes.set_ylim(0, 1.03)
+    low, high = mark.x[0], mark.x[-1]
+    margin = (high - low) * 0.12 or max(abs(high), 1e-9) * 0.001
+    axes.set_xlim(low - margin / 2, high + margin)
+    plain_ticks(axes, "x")
+
+
+def _strip(axes: Any, panel: Panel) -> None:
+    for mark in panel.marks:
+        centre = mark.y[0]
+        count = len(mark.x)
+        # spread by golden ratio: even, without a pattern, the same each time
+        spread = [centre + 0.56 * ((index * 0.6180339887) % 1 - 0.5) for index in range(count)]
+        axes.plot(
+            spread, mark.x, linestyle="none", marker="o", markersize=2.2, markeredgewidth=0, alpha=0.55,
+            color=colour(mark),
+        )  # fmt: skip
+        middle = sorted(mark.x)[count // 2]
+        axes.plot([centre - 0.36, centre + 0.36], [middle, middle], color=INK, linewidth=1.5)
+    count = len(panel.marks)
+    axes.set_xlim(0.4, count + 0.6)
+    axes.set_xticks(range(1, count + 1, 1 + count // 12))
+    axes.grid(visible=False, axis="x")
+    plain_ticks(axes, "y")
+
+
+def _sweep(axes: Any, panel: Panel) -> None:
+    for mark in panel.marks:
+        axes.plot(mark.x, mark.y, color=colour(mark), marker=marker(mark), linestyle=dash(mark))
+    sizes = sorted({x for mark in panel.marks for x in mark.x})
+    if len(sizes) > 2:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.08 * max(max(mark.y) for mark in panel.marks) or 1)
+
+
+def _bars(axes: Any, panel: Panel) -> None:
+    furthest = max(max(mark.x[0], mark.limit or 0.0) for mark in panel.marks)
+    for row, mark in enumerate(panel.marks):
+        (value,) = mark.x
+        axes.barh(row, value, height=0.62, color=colour(mark))
+        inside = value > 0.2 * furthest
+        text = f"{value:#.3g}".rstrip(".")
+        axes.annotate(
+            text, (value, row), (-5 if inside else 5, 0), textcoords="offset points", va="center",
+            ha="right" if inside else "left", fontsize=8, color=SURFACE if inside else INK,
+        )  # fmt: skip
+        if mark.limit is not None:
+            axes.plot([mark.limit] * 2, [row - 0.4, row + 0.4], color=INK, linewidth=1.6)
+    axes.set_xlim(0, furthest * 1.05 or 1)
+    axes.set_yticks(range(len(panel.marks)), [short_label(mark.label) for mark in panel.marks])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.grid(visible=False, axis="y")
+
+
+def _scatter(axes: Any, panel: Panel) -> None:
+    for mark in panel.marks:
+        axes.plot(
+            mark.x, mark.y, linestyle="none", marker=marker(mark), markersize=9, markeredgewidth=1.6,
+            markeredgecolor=colour(mark), markerfacecolor=SURFACE if mark.hollow else colour(mark),
+        )  # fmt: skip
+    axes.margins(0.16, 0.2)
+    plain_ticks(axes, "both")
+
+
+def _forest(axes: Any, panel: Panel) -> None:
+    low, high = panel.x_span or (-1.0, 1.0)
+    axes.axvline(0, color=INK, linewidth=0.9)
+    for row, mark in enumerate(panel.marks):
+        shade = tone(mark)
+        if mark.limit is not None and mark.limit <= high:
+            axes.plot([mark.limit] * 2, [row - 0.36, row + 0.36], color=INK, linewidth=1.6)
+        if not mark.x:
+            continue
+        middle, *ends = mark.x
+        reach = [min(max(end, low), high) for end in ends]
+        axes.plot(reach, [row] * len(reach), color=shade, linewidth=2.2, solid_capstyle="butt")
+        shape = "<" if middle < low else ">" if middle > high else _SHAPES.get(mark.tone, "o")
+        axes.plot(
+            [min(max(middle, low), high)], [row], marker=shape, markersize=6.5, color=shade, clip_on=False,
+            markerfacecolor=SURFACE if mark.tone == "inconclusive" else shade,
+        )  # fmt: skip
+    count = len(panel.marks)
+    axes.set_xlim(low, high)
+    axes.set_ylim(count - 0.4, -0.6)
+    axes.set_yticks(range(count), [short_label(mark.label) for mark in panel.marks])
+    axes.tick_params(axis="y", length=0, labelcolor=INK, pad=8)
+    axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=5)
+    notes = axes.twinx()
+    notes.set_ylim(axes.get_ylim())
+    notes.set_yticks(range(count), [mark.note for mark in panel.marks])
+    notes.tick_params(axis="y", length=0, pad=8)
+    for text, mark in zip(notes.get_yticklabels(), panel.marks, strict=True):
+        text.set_color(tone(mark))
+    for side in ("left", "right"):
+        axes.spines[side].set_visible(False)
+        notes.spines[side].set_visible(False)
+
+
+# what a colour says is said by the shape too
+_SHAPES = {"pass": "o", "fail": "s", "inconclusive": "D", "invalid": "X"}
+
+KINDS: dict[str, Callable[[Any, Panel], None]] = {
+    "ecdf": _ecdf,
+    "strip": _strip,
+    "sweep": _sweep,
+    "bars": _bars,
+    "scatter": _scatter,
+    "forest": _forest,
+}
+
+
+def plain_ticks(axes: Any, which: str) -> None:
+    axes.ticklabel_format(axis=which, useOffset=False, style="plain")
+    axes.locator_params(axis=which, nbins=5)
