@@ -6,6 +6,7 @@ A budget has a limit, a margin against the baseline, or both. docs/configuration
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,4 +159,5 @@ def _marker_budget(mark: Mark, problems: Problems, model: str, device_type: str,
         problems.add("@budget", f"unknown metric `{name}`{nearest(name, METRICS)}")
         return None
     section = Section(mark.kwargs, f"@budget({name!r})", problems)
-    return _parse_budget(section, METRICS[name], model, device_type, f"@budget on {where}")
+    budget = _parse_budget(section, METRICS[name], model, device_type, f"@budget on {where}")
+    return budget and replace(budget, fidelity_open="fidelity" not in mark.kwargs)

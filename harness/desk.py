@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
+from harness import against, baselines, leases, model_files, selection
 from harness import gate as gates
-from harness import leases, model_files, selection
 from harness import plan as plans
 from harness import registry as registries
 from harness.errors import ConfigError
-from harness.model import Device, Plan, PlanModel, Verdict
+from harness.model import Baseline, Budget, Device, Plan, PlanModel, Verdict
 from harness.progress import Progress
 from harness.selection import Target
 from harness.signals import Termination
@@ -33,6 +34,7 @@ class Desk:
         self.local: Device | None = None
         self.plan = Plan(None)
         self.models: tuple[PlanModel, ...] = ()
+        self.baselines: Mapping[tuple[str, str], Baseline] = {}  # by device and model
         self.session: Session | None = None
         self.usage_error = False
         self.foreign_failure = False
@@ -44,7 +46,10 @@ class Desk:
         self.termination = Termination()
 
     def read(self) -> None:
-        """Read devices.toml and the plan, and settle what is measured on what. Raises ConfigError."""
+        """Read devices.toml and the plan, and settle what is measured on what, and against what.
+
+        Raises ConfigError, StoredRunError where a recorded baseline can't be read.
+        """
         option = self.config.option
         file = registries.find_devices_file(option.hil_devices_file, Path(self.config.invocation_params.dir))
         registry = registries.load_registry(file)
@@ -60,6 +65,9 @@ class Desk:
         runtimes = [model_files.parse_runtime(text) for text in option.hil_runtime or ()]
         shapes = dict(model_files.parse_shape(text) for text in option.hil_shape or ())
         self.models = selection.select_models(self.plan, option.hil_model or (), runtimes, shapes)
+        folder = baselines.baselines_dir(self.reports_dir)
+        choices = against.choose(option.hil_baseline or (), self.plan, self.models, folder)
+        self.baselines = against.baselines_for(choices, self.models, self.devices, folder, self.plan)
 
     def _plan_path(self, given: str | None) -> Path | None:
         if given:
@@ -83,7 +91,11 @@ class Desk:
         return Path(self.config.invocation_params.dir)
 
     def targets(self) -> list[Target]:
-        return [Target(device, model) for device in self.devices for model in self.models]
+        return [
+            Target(device, model, self.baselines.get((device.name, model.name)))
+            for device in self.devices
+            for model in self.models
+        ]
 
     def start(self, targets: list[Target]) -> Session:
         from harness.session import Session, SessionOptions
@@ -127,3 +139,4 @@ def _first_free(candidates: tuple[Device, ...]) -> Device:
 
 DESK = pytest.StashKey[Desk]()
 RUN = pytest.StashKey[bool]()
+BUDGETS = pytest.StashKey[tuple[Budget, ...]]()  # of a test: what its markers set, for its model and device

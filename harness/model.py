@@ -301,6 +301,7 @@ class Budget:
     batch_size: int | None = None
     where: str = ""  # file and key, for messages
     margin: float | None = None
+    fidelity_open: bool = False  # a test's own that names none: it overrides the plan's of each fidelity
 
 
 @dataclass(frozen=True)

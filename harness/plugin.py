@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import fixtures, selection
+from harness import budgets, fixtures, selection
 from harness import gate as gates
 from harness import registry as registries
-from harness.desk import DESK, RUN, Desk
-from harness.errors import ConfigError, HarnessError
+from harness.desk import BUDGETS, DESK, RUN, Desk
+from harness.errors import ConfigError, HarnessError, StoredRunError
 from harness.fixtures import DEVICE_CLOCK, FAILING
 from harness.plan import SUITES
 from harness.selection import Target
@@ -40,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--model", dest="hil_model", action="append", metavar="FILE",
         help="file, the plan's NAME, or NAME=FILE: a candidate for that NAME (repeatable)")  # fmt: skip
     add("--plan", dest="hil_plan", metavar="FILE", help="the plan (default: release.toml beside the suites)")
+    add("--baseline", dest="hil_baseline", action="append", metavar="[MODEL=]WHAT",
+        help="compare with a recorded baseline, a file or the plan's NAME; for one MODEL, else for each "
+        "(repeatable)")  # fmt: skip
     add("--runtime", dest="hil_runtime", action="append", metavar="NAME[==VERSION]",
         help="runtime to use instead of the plan's; several compare builds (repeatable)")  # fmt: skip
     add("--threads", dest="hil_threads", type=_threads, default=1, metavar="N",
@@ -62,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "harness-fixtures")
     for suite in SUITES:
         config.addinivalue_line("markers", f"{suite}: belongs to the {suite} suite")
+    config.addinivalue_line("markers", budgets.MARKER_HELP)
     if not config.pluginmanager.hasplugin("benchmark"):
         config.pluginmanager.register(_NoBenchmark(), "harness-no-benchmark")
     if getattr(config.option, "numprocesses", None):
@@ -72,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     desk = config.stash[DESK] = Desk(config)
     try:
         desk.read()
-    except ConfigError as error:
+    except (ConfigError, StoredRunError) as error:
         raise pytest.UsageError(f"harness: {error}") from None
     desk.termination.install()
 
@@ -108,6 +112,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "replay" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.benchmark(timer=DEVICE_CLOCK.read))
+    _read_markers(items)
+
+
+def _read_markers(items: list[pytest.Item]) -> None:
+    """Keep with each test the budgets that its markers set; a wrong one ends the call here."""
+    problems: list[str] = []
+    for item in items:
+        levels: dict[pytest.Collector | pytest.Item, list[pytest.Mark]] = {}
+        for node, mark in item.iter_markers_with_node(budgets.MARKER):
+            levels.setdefault(node, []).append(mark)  # type: ignore[arg-type]
+        if not levels:
+            continue
+        target = _target_of(item)
+        model, device_type = (target.model.name, target.device.type.name) if target else ("", "")
+        try:
+            item.stash[BUDGETS] = budgets.marker_budgets(
+                list(levels.values()), model, device_type, item.nodeid.partition("[")[0]
+            )
+            if "target" not in getattr(item, "fixturenames", ()):
+                raise ConfigError("@budget is for a test that measures: it asks for no `target`")
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise pytest.UsageError("harness: " + "\n".join(dict.fromkeys(problems)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -132,7 +160,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(f"harness: no model to measure; add --model FILE, or {plan}.")
     targets = list({t.id: t for i in wanting if (t := _target_of(i)) is not None}.values())
     try:
-        selection.require_usable({t.model.name: t.model for t in targets}.values(), desk.plan.runtimes)
+        beside = [t.baseline.model for t in targets if t.baseline and t.baseline.model]
+        models = {m.name: m for m in (*(t.model for t in targets), *beside)}
+        selection.require_usable(models.values(), desk.plan.runtimes)
     except ConfigError as error:
         raise pytest.UsageError(f"harness: {error}") from None
     desk.start(targets)

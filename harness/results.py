@@ -5,9 +5,11 @@ What the rows of a session or a release add up to is `gate`'s job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
+from harness.errors import StoredRunError
 from harness.judging import judge, plan_name
 from harness.margins import default_margin, judge_family
 from harness.metrics import METRICS, Metric
@@ -17,6 +19,7 @@ from harness.model import (
     Fidelity,
     Judgement,
     Measurement,
+    Method,
     Outcome,
     Result,
     Run,
@@ -24,6 +27,7 @@ from harness.model import (
     Verdict,
 )
 
+BUDGETS = "budgets"  # where a run's settings keep what overrides the plan's budgets for it
 OUTCOME = "outcome"  # the metric of a row that says how a run without numbers ended
 
 OUTCOME_VERDICTS = {
@@ -40,9 +44,10 @@ OUTCOME_VERDICTS = {
 def budget_for(m: Measurement, run: Run, budgets: Iterable[Budget]) -> Budget | None:
     """Return the budget that judges `m`: of its own fidelity if there is one, and the most specific.
 
-    A budget without `batch_size` is for a batch of 1, and one without `scenario` for any.
+    A budget without `batch_size` is for a batch of 1, and one without `scenario` for any. One that the run's
+    own test set goes before the plan's.
     """
-    candidates = [b for b in budgets if b.limit is not None and _applies(b, m, run)]
+    candidates = [b for b in _own_first(m, run, budgets, "limit") if _applies(b, m, run)]
     if not candidates:
         return None
     return min(
@@ -60,9 +65,10 @@ def budget_for(m: Measurement, run: Run, budgets: Iterable[Budget]) -> Budget | 
 def margin_for(c: Comparison, run: Run, budgets: Iterable[Budget]) -> float | None:
     """Return the margin that judges `c`: the plan's, of its own fidelity first, else the metric's default.
 
-    A margin is relative, so one that names no fidelity of its own serves any.
+    A margin is relative, so one that names no fidelity of its own serves any. One that the run's own test set
+    goes before the plan's.
     """
-    found = [b for b in budgets if b.margin is not None and _applies(b, c, run)]
+    found = [b for b in _own_first(c, run, budgets, "margin") if _applies(b, c, run)]
     if not found:
         return default_margin(METRICS[c.metric], c.fidelity) if c.metric in METRICS else None
     best = min(
@@ -70,6 +76,18 @@ def margin_for(c: Comparison, run: Run, budgets: Iterable[Budget]) -> float | No
         key=lambda b: (b.fidelity is not c.fidelity, b.scenario is None, b.batch_size is None, b.margin or 0),
     )
     return best.margin
+
+
+def _own_first(m: Measurement | Comparison, run: Run, budgets: Iterable[Budget], what: str) -> list[Budget]:
+    """Return the run's own budgets that have a `what` for `m`, else all of the plan's that have one."""
+    own = [
+        b
+        for b in own_budgets(run)
+        if getattr(b, what) is not None
+        and (b.fidelity is m.fidelity or b.fidelity_open)
+        and _applies(b, m, run)
+    ]
+    return own or [b for b in budgets if getattr(b, what) is not None]
 
 
 def _applies(budget: Budget, m: Measurement | Comparison, run: Run) -> bool:
@@ -85,8 +103,38 @@ def in_scope(budget: Budget, scenario: str | None, batch_size: int) -> bool:
     return budget.scenario in (None, scenario) and (budget.batch_size or 1) == batch_size
 
 
+def plain_budgets(budgets: Iterable[Budget]) -> list[dict[str, Any]]:
+    """Return a run's own budgets as its settings keep them, under BUDGETS: plain, the same when read back."""
+    return [{**asdict(b), "fidelity": str(b.fidelity)} for b in budgets]
+
+
+def own_budgets(run: Run) -> tuple[Budget, ...]:
+    """Return the budgets that the run's own test set by markers; they go before the plan's.
+
+    Raises StoredRunError where what the run keeps is no budget.
+    """
+    try:
+        return tuple(_own_budget(entry) for entry in run.settings.get(BUDGETS) or ())
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoredRunError(
+            f"settings.{BUDGETS} holds no budgets ({error})",
+            where=f"run {run.run_id}",
+            next_step="Restore the file or measure again.",
+        ) from error
+
+
+def _own_budget(entry: Mapping[str, Any]) -> Budget:
+    for key in ("limit", "margin"):
+        if not isinstance(entry[key], int | float | None):
+            raise TypeError(f"{key} is {entry[key]!r}")
+    return Budget(**{**entry, "fidelity": Fidelity(entry["fidelity"])})
+
+
 def results_of(run: Run, budgets: Iterable[Budget]) -> tuple[Result, ...]:
-    """Return a row for each measurement and comparison of `run`; without any, one that says how it ended."""
+    """Return a row for each measurement and comparison of `run`; without any, one that says how it ended.
+
+    `budgets` are the plan's; those that the run's own test set go before them.
+    """
     if run.outcome is not Outcome.COMPLETED or not (run.measurements or run.comparisons):
         return (_outcome_row(run),)
     budgets = tuple(budgets)
@@ -107,8 +155,9 @@ def _compared_rows(run: Run, budgets: tuple[Budget, ...]) -> Iterable[Result]:
         m = Measurement(
             c.metric, c.candidate, None, None, c.n, c.fidelity, c.scenario or run.scenario, c.batch_size
         )
-        # both arms met the same load; what breaks a run as a whole breaks this too
-        failing = _failing_conditions(run, (Scope.ALL,)) if row.kind == "time" else ()
+        # both arms met the same load, unless one is from memory; what breaks a run as a whole breaks this too
+        scopes = tuple(Scope) if c.method is Method.RECORDED else (Scope.ALL,)
+        failing = _failing_conditions(run, scopes) if row.kind == "time" else ()
         verdict, reasons = _under_conditions(judgement, failing)
         result = _result(run, m, row.unit, row.direction, None, verdict, reasons)
         yield replace(result, baseline=c.baseline, ratio=c.value, margin=margin, comparison=c)
