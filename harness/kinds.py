@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness import board as boards
+from harness.errors import ConfigError
 from harness.measure.accuracy import measure_accuracy
+from harness.measure.against import measure_accuracy_against, measure_size_against
 from harness.measure.bench import Bench, Observation
+from harness.measure.duet import Undecided, measure_duet
 from harness.measure.latency import measure_offline, measure_single_stream
 from harness.measure.load import measure_load
 from harness.measure.memory import measure_memory
+from harness.model import Baseline
+from harness.recorded import compare_recorded
 from harness.selection import Target
 
 if TYPE_CHECKING:
     from harness.session import Session
 
-Take = Callable[["Session", Bench, Target], Observation]
+
+@dataclass(frozen=True)
+class Task:
+    """One measurement to take. `seed` fixes what is random in it; `undecided` judges what it compares."""
+
+    session: Session
+    bench: Bench
+    target: Target
+    seed: int
+    undecided: Undecided
+
+    @property
+    def baseline(self) -> Baseline:
+        if self.target.baseline is None:
+            raise ConfigError("there is no baseline to compare with; add --baseline.", where=self.target.id)
+        return self.target.baseline
+
+    def baseline_bench(self) -> Bench:
+        """Return the baseline's file made ready on the same board, fed as the candidate is."""
+        assert self.baseline.model is not None
+        return self.session.workbench.bench(self.target.device, self.baseline.model, self.bench.board.profile)
+
+
+Take = Callable[[Task], Observation]
 
 
 @dataclass(frozen=True)
@@ -29,16 +57,58 @@ class Measure:
     take: Take
 
 
+def _against(take: Callable[[Task, Bench, str], Observation], kind: str) -> Take:
+    """Return how to compare with a baseline: side by side where there is its file, else from memory."""
+
+    def compare(task: Task) -> Observation:
+        baseline = task.baseline
+        if baseline.model is not None:
+            return take(task, task.baseline_bench(), baseline.name)
+        return _from_memory(task, kind)
+
+    return compare
+
+
+def _from_memory(task: Task, kind: str) -> Observation:
+    """Compare what this session measured of `kind`, now if it hasn't yet, with the numbers recorded."""
+    recorded = task.baseline.recorded
+    assert recorded is not None
+    run = task.session.completed(kind, task.target) or task.session.sketch(kind, task)
+    comparisons = tuple(
+        replace(c, baseline_name=task.baseline.name)
+        for c in compare_recorded(run, recorded)
+        if c.baseline is not None or c.candidate is None
+    )
+    if not comparisons:
+        what = f"baseline `{recorded.name}` has no number of the {MEASURES[kind].suite} suite for this model"
+        raise ConfigError(f"{what}.", where=task.target.id)
+    settings = {"baseline": task.baseline.name, "baseline_sha256": recorded.artifact_sha256}
+    return Observation(comparisons=comparisons, settings=settings, scenario=run.scenario)
+
+
 MEASURES: dict[str, Measure] = {
-    "deploy": Measure("deploy", boards.FUNCTIONAL, lambda session, bench, target: measure_load(bench)),
+    "deploy": Measure("deploy", boards.FUNCTIONAL, lambda task: measure_load(task.bench)),
+    "size_against": Measure(
+        "deploy", boards.FUNCTIONAL, _against(lambda t, b, n: measure_size_against(t.bench, b, n), "deploy")
+    ),
     "accuracy": Measure(
         "accuracy",
         boards.FUNCTIONAL,
-        lambda session, bench, target: measure_accuracy(bench, session.workbench.reference(bench)),
+        lambda task: measure_accuracy(task.bench, task.session.workbench.reference(task.bench)),
     ),
-    "memory": Measure("memory", boards.FUNCTIONAL, lambda session, bench, target: measure_memory(bench)),
-    "single_stream": Measure(
-        "latency", boards.TIMING, lambda session, bench, target: measure_single_stream(bench)
+    "accuracy_against": Measure(
+        "accuracy",
+        boards.FUNCTIONAL,
+        _against(lambda t, b, n: measure_accuracy_against(t.bench, b, n), "accuracy"),
     ),
-    "offline": Measure("latency", boards.TIMING, lambda session, bench, target: measure_offline(bench)),
+    "memory": Measure("memory", boards.FUNCTIONAL, lambda task: measure_memory(task.bench)),
+    "single_stream": Measure("latency", boards.TIMING, lambda task: measure_single_stream(task.bench)),
+    "duet": Measure(
+        "latency",
+        boards.TIMING,
+        _against(
+            lambda t, b, n: measure_duet(t.bench, b, n, seed=t.seed, undecided=t.undecided), "single_stream"
+        ),
+    ),
+    "offline": Measure("latency", boards.TIMING, lambda task: measure_offline(task.bench)),
 }

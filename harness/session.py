@@ -27,19 +27,25 @@ from harness.errors import (
     TransientError,
     Unsupported,
 )
-from harness.kinds import MEASURES, Measure
+from harness.kinds import MEASURES, Task
 from harness.measure.bench import Bench, Observation
+from harness.measure.duet import Undecided
 from harness.measure.envelope import compute_conditions
 from harness.model import (
+    Budget,
+    Comparison,
     Device,
     DeviceFacts,
     ErrorRecord,
+    Fidelity,
     Outcome,
     Plan,
     Run,
     SessionRecord,
+    Verdict,
 )
 from harness.progress import Progress
+from harness.results import BUDGETS, plain_budgets, results_of
 from harness.selection import Target
 from harness.store import SessionWriter, Store, update_latest
 from harness.workbench import Workbench
@@ -90,15 +96,17 @@ class Session:
 
     # -- measuring
 
-    def run(self, kind: str, target: Target, test: str) -> Run:
+    def run(self, kind: str, target: Target, test: str, budgets: Sequence[Budget] = ()) -> Run:
         """Measure `kind` on `target` and store every attempt; return the last.
+
+        `budgets` are the test's own: they stand before the plan's for this run.
 
         Raises only what is a fault of ours, KeyboardInterrupt, which is stored first, or the error that
         keeps the session from being stored at all.
         """
         self._open_store()  # first: a session that is killed in its first run is there to be read
         for attempt in range(1, ATTEMPTS + 1):
-            run, transient = self._attempt(kind, target, test, attempt)
+            run, transient = self._attempt(kind, target, test, attempt, budgets)
             self._keep(run)
             if transient or self.workbench.has_lost_agent(target.device.name):
                 self.workbench.close_board(target.device.name)
@@ -106,7 +114,9 @@ class Session:
                 break
         return run
 
-    def _attempt(self, kind: str, target: Target, test: str, attempt: int) -> tuple[Run, bool]:
+    def _attempt(
+        self, kind: str, target: Target, test: str, attempt: int, budgets: Sequence[Budget]
+    ) -> tuple[Run, bool]:
         measure = MEASURES[kind]
         started_at, started = _now(), time.monotonic()
         outcome, observation, transient = Outcome.COMPLETED, Observation(), False
@@ -118,7 +128,7 @@ class Session:
             if target.id in self._misused:
                 raise Unsupported("not measured: see the first error of this model.")
             with self.progress.step(target.model.name):
-                observation = self._observe(measure, target)
+                observation = self._observe(kind, target, budgets)
         except KeyboardInterrupt:
             self.interrupted = True
             self._keep(self._record(kind, target, test, attempt, started_at, started, Outcome.INTERRUPTED))
@@ -150,20 +160,62 @@ class Session:
         )
         return run, transient
 
-    def _observe(self, measure: Measure, target: Target) -> Observation:
+    def _observe(self, kind: str, target: Target, budgets: Sequence[Budget]) -> Observation:
+        measure = MEASURES[kind]
         bench = self.bench(target, measure.profile)
+        task = Task(self, bench, target, secrets.randbits(32), self._undecided(kind, target, budgets))
+        virtual = bench.time_fidelity is not Fidelity.MEASURED
         before = bench.board.conditions()
-        observation = measure.take(self, bench, target)
-        around = compute_conditions(before, bench.board.conditions(), target.device.type.requires_evidence)
-        settings = {
-            "runtime_packages": list(bench.env.packages),
-            "environment_sha256": bench.env.sha256,
-            "inputs_sha256": bench.inputs.sha256,
-            "profile": bench.board.profile,
-            "artifact_path": str(bench.case.artifact.path),
-            **observation.settings,
-        }
-        return replace(observation, conditions=(*around, *observation.conditions), settings=settings)
+        observation = measure.take(task)
+        around = compute_conditions(
+            before,
+            bench.board.conditions(),
+            target.device.type.requires_evidence,
+            limits=target.device.type.limits,
+            virtual=virtual,
+            cpus=target.device.pinned_cpus,
+            governor=target.device.governor or target.device.type.governor,
+        )
+        return replace(
+            observation,
+            conditions=(*around, *observation.conditions),
+            settings={**_settings(bench, before), **_own(budgets), **observation.settings},
+        )
+
+    def _undecided(self, kind: str, target: Target, budgets: Sequence[Budget]) -> Undecided:
+        """Return what judges comparisons while they are taken: by the margins that will judge the run."""
+
+        def ask(comparisons: Sequence[Comparison]) -> bool:
+            seen = Observation(comparisons=tuple(comparisons), settings=_own(budgets))
+            sketch = self._sketched(kind, target, seen)
+            return any(r.verdict is Verdict.INCONCLUSIVE for r in results_of(sketch, self.plan.budgets))
+
+        return ask
+
+    def completed(self, kind: str, target: Target) -> Run | None:
+        """Return the latest completed run of `kind` on `target` in this session."""
+        mine = (r for r in reversed(self.runs) if r.model == target.model.name)
+        return next(
+            (
+                run
+                for run in mine
+                if run.outcome is Outcome.COMPLETED
+                and run.device.name == target.device.name
+                and run.settings.get("kind") == kind
+            ),
+            None,
+        )
+
+    def sketch(self, kind: str, task: Task) -> Run:
+        """Return a run of `kind` that is taken now and not stored."""
+        seen = MEASURES[kind].take(task)
+        seen = replace(
+            seen, settings={**_settings(task.bench, task.bench.board.conditions()), **seen.settings}
+        )
+        return self._sketched(kind, task.target, seen)
+
+    def _sketched(self, kind: str, target: Target, seen: Observation) -> Run:
+        return self._record(kind, target, "", 1, _now(), time.monotonic(), Outcome.COMPLETED, seen)
 
     def bench(self, target: Target, profile: str) -> Bench:
         """Return the target's model made ready on its device."""
@@ -206,7 +258,7 @@ class Session:
             runtime_version=version,
             device=self.workbench.facts(device),
             threads=self.options.threads,
-            settings=seen.settings,
+            settings={"kind": kind, **seen.settings},
             started_at=started_at,
             duration_s=time.monotonic() - started,
             outcome=outcome,
@@ -282,6 +334,24 @@ def _shortened(why: ModelRejected, target: Target) -> ModelRejected:
         where=f"{target.model.name} on {target.device.name}",
         next_step=why.next_step,
     )
+
+
+def _settings(bench: Bench, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every run says of how it was taken."""
+    governors = sorted(set((before.get("governor") or {}).values()))
+    return {
+        "runtime_packages": list(bench.env.packages),
+        "environment_sha256": bench.env.sha256,
+        "inputs_sha256": bench.inputs.sha256,
+        "profile": bench.board.profile,
+        "artifact_path": str(bench.case.artifact.path),
+        "pinned_cpus": list(bench.board.device.pinned_cpus),
+        "governor": ", ".join(governors) or None,
+    }
+
+
+def _own(budgets: Sequence[Budget]) -> dict[str, Any]:
+    return {BUDGETS: plain_budgets(budgets)} if budgets else {}
 
 
 def _session_id() -> str:

@@ -116,7 +116,8 @@ class Workbench:
         for target in self._targets:
             if target.device.name != device.name and device.name != self._local.name:
                 continue
-            for model in (target.model,):
+            models = [target.model, target.baseline.model if target.baseline else None]
+            for model in filter(None, models):
                 case = self.case(model)
                 request = (case.runtime, self.descriptor(case))
                 if request not in requests:

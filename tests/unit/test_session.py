@@ -22,9 +22,9 @@ from harness.errors import (
     ModelRejected,
     Unsupported,
 )
-from harness.kinds import Measure
+from harness.kinds import Measure, Task
 from harness.measure.bench import Observation
-from harness.model import Device, DeviceType, Outcome, Plan, PlanModel, Run
+from harness.model import Device, DeviceType, Fidelity, Outcome, Plan, PlanModel, Run
 from harness.progress import Progress
 from harness.selection import Target
 from harness.session import Session, SessionOptions
@@ -71,13 +71,15 @@ class Desk:
         env = SimpleNamespace(packages=(), sha256="e")
         inputs = SimpleNamespace(sha256="i")
         look = SimpleNamespace(runtime_version="1.2.3")
-        return SimpleNamespace(board=board, case=SimpleNamespace(artifact=case.artifact), env=env, inputs=inputs, look=look)
+        return SimpleNamespace(
+            board=board, case=case, env=env, inputs=inputs, look=look, time_fidelity=Fidelity.MEASURED
+        )
 
     def run(self, *script: BaseException | None, suite: str = "memory") -> Run:
         """Measure once; each attempt raises the next of `script`, None measures."""
         steps = iter(script)
 
-        def take(session: Session, bench: Any, target: Target) -> Observation:
+        def take(task: Task) -> Observation:
             step = next(steps)
             if step is not None:
                 raise step
@@ -207,7 +209,7 @@ def test_a_usage_error_is_told_once_a_target(desk):
 def test_the_session_is_on_disk_before_its_first_measurement(desk, monkeypatch):
     seen = []
 
-    def take(session, bench, target):
+    def take(task):
         seen.extend(desk.folder.glob("reports/*/session.json"))
         return Observation()
 
