@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from harness.errors import ConfigError, UnknownDevice, nearest
-from harness.model import Device, DeviceType, QemuBoard, SshAddress
+from harness.model import Device, DeviceType, Limits, QemuBoard, SshAddress
 from harness.toml_schema import NAME, Problems, Section, read_toml
 
 SCHEMA_VERSION = 1
@@ -28,6 +28,8 @@ TAG_PREFIX = "tag:"
 _HOST_KEY_TYPES = ("ssh-ed25519", "ssh-rsa", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)))
 _PACKAGED = Path(__file__).resolve().parent / "starter" / FILE_NAME
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?")
+_GOVERNOR = re.compile(r"[a-z][a-z0-9_]*")  # as scaling_available_governors has them
+_START_TEMP_C = (-40.0, 125.0)  # the range that industrial parts are rated for
 _JUMP_DEPTH = 4  # chosen: more hops than any lab has, and a file can't nest for ever
 
 
@@ -90,9 +92,41 @@ def _parse_type(name: str, section: Section) -> DeviceType:
         ram_bytes=None if ram_bytes is None else int(ram_bytes),
         requires_evidence=section.texts("requires_evidence", choices=EVIDENCE),
         python=section.text("python") or DeviceType.python,
+        governor=_parse_governor(section),
+        limits=_parse_limits(section),
     )
     section.finish()
     return found
+
+
+def _parse_governor(section: Section) -> str | None:
+    name = section.text("governor")
+    if name is not None and _GOVERNOR.fullmatch(name) is None:
+        section.problem("governor", f"{name!r} is no cpufreq governor's name, as `performance`")
+        return None
+    return name
+
+
+def _parse_limits(section: Section) -> Limits:
+    """Return the table `limits`; what it leaves out keeps its default."""
+    table = section.table("limits")
+    if table is None:
+        return Limits()
+    pressure = table.quantity("max_cpu_pressure", "ratio", at_least=0)
+    busy = table.quantity("max_other_busy", "ratio", at_least=0)
+    temp_c = table.quantity("max_start_temp", "°C")
+    for key, ratio in (("max_cpu_pressure", pressure), ("max_other_busy", busy)):
+        if ratio is not None and ratio > 1:
+            table.problem(key, f'expected a ratio from 0 to 1, or a percentage as "30 %", got {ratio:g}')
+    low, high = _START_TEMP_C
+    if temp_c is not None and not low <= temp_c <= high:
+        table.problem("max_start_temp", f'expected "{low:g} °C" to "{high:g} °C", got {temp_c:g}')
+    table.finish()
+    return Limits(
+        max_cpu_pressure_ratio=Limits.max_cpu_pressure_ratio if pressure is None else pressure,
+        max_other_busy_ratio=Limits.max_other_busy_ratio if busy is None else busy,
+        max_start_temp_c=temp_c,
+    )
 
 
 def _parse_device(name: str, section: Section, types: Mapping[str, DeviceType]) -> Device | None:
@@ -111,6 +145,7 @@ def _parse_device(name: str, section: Section, types: Mapping[str, DeviceType]) 
     if home is not None and not home.startswith("/"):
         section.problem("home", f"expected an absolute path on the device, got {home!r}")
     pinned_cpus = section.integers("pinned_cpus")
+    governor = _parse_governor(section)
     section.finish()
     if type_name is None or type_name not in types:
         return None
@@ -126,6 +161,7 @@ def _parse_device(name: str, section: Section, types: Mapping[str, DeviceType]) 
         pinned_cpus=pinned_cpus,
         timeout_s=timeout_s or Device.timeout_s,
         where=f"{section.place} in {section.problems.path.name}",
+        governor=governor or types[type_name].governor,
     )
 
 

@@ -36,6 +36,7 @@ UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "bytes": {name: Decimal(count) for name, count in _SIZE_BYTES.items()},
     "ratio": {"%": Decimal("0.01")},
     "1/s": {"/s": Decimal(1), "1/s": Decimal(1), "k/s": Decimal(1000), "/min": Decimal(1) / Decimal(60)},
+    "°C": {"°C": Decimal(1), "C": Decimal(1)},
     "1": {},
 }
 
@@ -50,7 +51,7 @@ class HasUnit(Protocol):
 
 
 def parse_quantity(value: object, unit: str) -> float:
-    """Return `value` in the stored unit `unit` ("ns", "s", "bytes", "ratio", "1/s" or "1").
+    """Return `value` in the stored unit `unit` ("ns", "s", "bytes", "ratio", "1/s", "°C" or "1").
 
     A plain number is in the stored unit already; a string is a number and a unit, "48 ms". Raises
     ConfigError (without a place: the caller knows it) that lists the units of that kind, and for numbers
@@ -83,6 +84,7 @@ def _expected(unit: str) -> str:
         "bytes": '"8.7 MB", "8 MiB" or a number of bytes',
         "ratio": '"97 %" or a number from 0 to 1',
         "1/s": '"12/s" or a number per second',
+        "°C": '"55 °C" or a number of degrees Celsius',
         "1": "a number",
     }
     return examples[unit]
