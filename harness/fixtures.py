@@ -6,15 +6,15 @@ skip; the test itself only judges.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
 
 from harness import gate as gates
-from harness.desk import DESK, RUN
+from harness.desk import BUDGETS, DESK, RUN
 from harness.errors import HarnessError
-from harness.model import Fidelity, Outcome, Run, Verdict
+from harness.model import Baseline, Fidelity, Outcome, Run, Verdict
 from harness.selection import Target
 
 FAILING = (Verdict.FAIL, Verdict.INFRA_ERROR, Verdict.INVALID, Verdict.INCONCLUSIVE)
@@ -22,7 +22,7 @@ FAILING = (Verdict.FAIL, Verdict.INFRA_ERROR, Verdict.INVALID, Verdict.INCONCLUS
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, target: Target) -> Callable[[str], Run]:
-    """A function that measures one kind (deploy, accuracy, memory, single_stream, offline) on the target.
+    """A function that measures one kind of `harness.kinds.MEASURES` on the target.
 
     Used in fixture set-up, so that a lab failure is pytest's error and a lacking capability its skip.
     """
@@ -33,7 +33,7 @@ def measure(request: pytest.FixtureRequest, target: Target) -> Callable[[str], R
 
     def take(kind: str) -> Run:
         try:
-            run = session.run(kind, target, request.node.nodeid)
+            run = session.run(kind, target, request.node.nodeid, request.node.stash.get(BUDGETS, ()))
         except HarnessError as error:  # not of the run, which would keep it: the session can't be stored
             pytest.exit(f"harness: {error}", returncode=error.exit_code)
         request.node.stash[RUN] = True
@@ -77,6 +77,69 @@ def latency_run(measure: Callable[[str], Run]) -> Run:
 def offline_run(measure: Callable[[str], Run]) -> Run:
     """Throughput and latency over batch sizes."""
     return measure("offline")
+
+
+@pytest.fixture
+def multi_stream_run(measure: Callable[[str], Run]) -> Run:
+    """Latency of queries of several samples at once; where the plan's model asks for it."""
+    return measure("multi_stream")
+
+
+@pytest.fixture
+def server_run(measure: Callable[[str], Run]) -> Run:
+    """Latency under Poisson arrivals, or the highest rate within a p99; where the plan asks for it."""
+    return measure("server")
+
+
+@pytest.fixture
+def periodic_run(measure: Callable[[str], Run]) -> Run:
+    """Deadline misses and jitter at a fixed period; where the plan's model asks for it."""
+    return measure("periodic")
+
+
+@pytest.fixture
+def baseline(target: Target) -> Baseline | None:
+    """What the target is compared with; a test that uses it is left out where there is none."""
+    return target.baseline
+
+
+@pytest.fixture
+def size_against_run(measure: Callable[[str], Run], baseline: Baseline) -> Run:
+    """The model file's size against the baseline's."""
+    return measure("size_against")
+
+
+@pytest.fixture
+def accuracy_against_run(measure: Callable[[str], Run], baseline: Baseline) -> Run:
+    """The task metric against the baseline's, over the same samples."""
+    return measure("accuracy_against")
+
+
+@pytest.fixture
+def memory_against_run(measure: Callable[[str], Run], baseline: Baseline) -> Run:
+    """Memory of fresh processes against the baseline's."""
+    return measure("memory_against")
+
+
+@pytest.fixture
+def duet_run(measure: Callable[[str], Run], baseline: Baseline) -> Run:
+    """Latency, load time and first inference beside the baseline's, the two taking turns."""
+    return measure("duet")
+
+
+# a test that uses one of these is left out where the target has nothing for it
+NEEDS: Mapping[str, Callable[[Target], object]] = {
+    "baseline": lambda target: target.baseline,
+    "multi_stream_run": lambda target: target.model.multi_stream,
+    "server_run": lambda target: target.model.server,
+    "periodic_run": lambda target: target.model.periodic,
+}
+
+
+def is_wanted(target: Target | None, fixtures: Iterable[str]) -> bool:
+    """Return whether a test with these fixtures has something to measure; without a device, none of NEEDS."""
+    needs = [NEEDS[name] for name in fixtures if name in NEEDS]
+    return all(target is not None and need(target) is not None for need in needs)
 
 
 @pytest.fixture

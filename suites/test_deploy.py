@@ -7,3 +7,7 @@ pytestmark = pytest.mark.deploy
 
 def test_loads(deploy_run, gate):
     gate(deploy_run)
+
+
+def test_size_against_baseline(size_against_run, gate):
+    gate(size_against_run)

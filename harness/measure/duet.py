@@ -8,9 +8,11 @@ which compares load time and first inference.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -52,14 +54,24 @@ class DuetSettings:
 
 
 # On a physical clock the noise lies between processes (memory layout: 0.5% from duet to duet, against 0.1%
-# for the median of 16 pairs, measured on a shared 2-core host), so time goes into many short duets: half-widths
-# of 0.3% after 12, 0.15% after 36. On a virtual clock two processes of a model are within 0.03%.
+# for the median of 16 pairs; measured on a shared 2-core host), so time goes into many short duets:
+# half-widths are 0.3% after 12 and 0.15% after 36. On a virtual clock duets agree within 0.01%.
 MEASURED = DuetSettings(12, 3, 16, 2.0, 2000, 0)
-VIRTUAL = DuetSettings(3, 2, 4, 600.0, 4, SETTLE_NS)
+VIRTUAL = DuetSettings(2, 2, 4, 600.0, 4, SETTLE_NS)
 
 
 def settings_for(fidelity: Fidelity) -> DuetSettings:
     return VIRTUAL if fidelity is Fidelity.VIRTUAL else MEASURED
+
+
+@dataclass(frozen=True)
+class Duet:
+    """What one duet gave; in each pair the candidate's comes first."""
+
+    loaded_first: int  # the arm that was
+    load_ns: tuple[int, int]
+    first_ns: tuple[int, int]
+    blocks: DuetBlocks
 
 
 @dataclass
@@ -70,6 +82,12 @@ class Arms:
     load_ns: list[tuple[int, int]] = field(default_factory=list)
     first_ns: list[tuple[int, int]] = field(default_factory=list)
     blocks: list[DuetBlocks] = field(default_factory=list)
+
+    def append(self, duet: Duet) -> None:
+        self.loaded_first.append(duet.loaded_first)
+        self.load_ns.append(duet.load_ns)
+        self.first_ns.append(duet.first_ns)
+        self.blocks.append(duet.blocks)
 
 
 def measure_duet(
@@ -89,19 +107,13 @@ def measure_duet(
     """
     fidelity = require_clock(bench)
     settings = settings or settings_for(fidelity)
-    order = random.Random(seed)
-    confidences = stats.pocock_confidences(settings.looks)
-    arms = Arms()
-    comparisons: tuple[Comparison, ...] = ()
-    looks = 0
-    for confidence in confidences:
-        for _ in range(settings.duets):
-            bench.progress.count("duet", len(arms.blocks), settings.duets * settings.looks)
-            _play(bench, baseline, arms, settings, order)
-        looks += 1
-        comparisons = compare(arms, fidelity, name, confidence, seed)
-        if not undecided(comparisons):
-            break
+    duets = fresh_duets(bench, baseline, settings, seed)
+
+    def draw(so_far: int) -> Duet:
+        bench.progress.count("duet", so_far, settings.duets * settings.looks)
+        return next(duets)
+
+    arms, comparisons, looks = take_looks(draw, settings, fidelity, name, seed=seed, undecided=undecided)
     return Observation(
         comparisons=tuple(_told(c, looks, settings.looks) for c in comparisons),
         series=tuple(_series(arms)),
@@ -120,6 +132,33 @@ def measure_duet(
     )
 
 
+def take_looks(
+    draw: Callable[[int], Duet],
+    settings: DuetSettings,
+    fidelity: Fidelity,
+    name: str,
+    *,
+    seed: int,
+    undecided: Undecided,
+    metrics: Collection[str] | None = None,
+) -> tuple[Arms, tuple[Comparison, ...], int]:
+    """Return the duets, what they say, and how many looks that took: the rule by which a comparison ends.
+
+    `draw` is given how many duets there are and returns the next. `metrics`: None for all.
+    """
+    arms = Arms()
+    comparisons: tuple[Comparison, ...] = ()
+    looks = 0
+    for confidence in stats.pocock_confidences(settings.looks):
+        for _ in range(settings.duets):
+            arms.append(draw(len(arms.blocks)))
+        looks += 1
+        comparisons = compare(arms, fidelity, name, confidence, seed, metrics)
+        if not undecided(comparisons):
+            break
+    return arms, comparisons, looks
+
+
 def _cpus(bench: Bench) -> tuple[int, ...]:
     """Return the cores both arms run on: those of the device's entry, else its last, one a thread.
 
@@ -131,10 +170,17 @@ def _cpus(bench: Bench) -> tuple[int, ...]:
     return tuple(cpus[-bench.threads :])
 
 
-def _play(bench: Bench, baseline: Bench, arms: Arms, settings: DuetSettings, order: random.Random) -> None:
-    """Run one duet of fresh processes; every second one loads them in the other order."""
-    turn = len(arms.blocks)
-    first = 1 - arms.loaded_first[-1] if turn % 2 else order.randrange(2)
+def fresh_duets(bench: Bench, baseline: Bench, settings: DuetSettings, seed: int) -> Iterator[Duet]:
+    """Yield duets of fresh processes without end; every second one loads them in the other order."""
+    order = random.Random(seed)
+    first = CANDIDATE
+    for turn in itertools.count():
+        first = 1 - first if turn % 2 else order.randrange(2)
+        yield _play(bench, baseline, settings, first, turn, order.getrandbits(32))
+
+
+def _play(bench: Bench, baseline: Bench, settings: DuetSettings, first: int, turn: int, seed: int) -> Duet:
+    """Return one duet of fresh processes; arm `first` is loaded first."""
     benches = (bench, baseline)
     load_ns, first_ns = [0, 0], [0, 0]
     children: dict[int, Child] = {}
@@ -149,7 +195,7 @@ def _play(bench: Bench, baseline: Bench, arms: Arms, settings: DuetSettings, ord
                 bench.board.client,
                 (children[CANDIDATE], children[BASELINE]),
                 pairs=settings.pairs,
-                seed=order.getrandbits(32),
+                seed=seed,
                 block_ns=settings.block_ns,
                 block_calls=settings.block_calls,
                 drop=settings.drop,
@@ -158,26 +204,36 @@ def _play(bench: Bench, baseline: Bench, arms: Arms, settings: DuetSettings, ord
                 max_duration_ns=int(settings.max_duet_s * 1e9),
                 timeout_s=bench.board.device.timeout_s + settings.wall_cap_s,
             )
-    arms.loaded_first.append(first)
-    arms.load_ns.append((load_ns[CANDIDATE], load_ns[BASELINE]))
-    arms.first_ns.append((first_ns[CANDIDATE], first_ns[BASELINE]))
-    arms.blocks.append(blocks)
+    return Duet(first, (load_ns[0], load_ns[1]), (first_ns[0], first_ns[1]), blocks)
 
 
 # --- what the blocks say --------------------------------------------------------------------------
 
 
 def compare(
-    arms: Arms, fidelity: Fidelity, name: str, confidence: float, seed: int
+    arms: Arms,
+    fidelity: Fidelity,
+    name: str,
+    confidence: float,
+    seed: int,
+    metrics: Collection[str] | None = None,
 ) -> tuple[Comparison, ...]:
-    """Return what the duets so far say: steady state, instructions, load time and first inference."""
-    found = [_median(arms, fidelity, name, confidence, seed)]
-    found += [_tail(arms, p, fidelity, name, confidence, seed) for p in PERCENTILES if p != 50]
-    if (counted := _instructions(arms, name)) is not None:
-        found.append(counted)
-    found.append(_once("load_time_ns", arms.load_ns, fidelity, name, confidence))
-    found.append(_once("first_inference_ns", arms.first_ns, fidelity, name, confidence))
-    return tuple(found)
+    """Return what the duets so far say: steady state, instructions, load time and first inference.
+
+    `metrics`: those that are asked for; None: all.
+    """
+    ways: dict[str, Callable[[], Comparison | None]] = {
+        f"latency_p{p}_ns": functools.partial(_tail, arms, p, fidelity, name, confidence, seed)
+        for p in PERCENTILES
+    }
+    ways["latency_p50_ns"] = lambda: _median(arms, fidelity, name, confidence, seed)
+    ways["instructions"] = lambda: _instructions(arms, name)
+    ways["load_time_ns"] = lambda: _once("load_time_ns", arms.load_ns, fidelity, name, confidence)
+    ways["first_inference_ns"] = lambda: _once(
+        "first_inference_ns", arms.first_ns, fidelity, name, confidence
+    )
+    found = (way() for metric, way in ways.items() if metrics is None or metric in metrics)
+    return tuple(comparison for comparison in found if comparison is not None)
 
 
 def _median(arms: Arms, fidelity: Fidelity, name: str, confidence: float, seed: int) -> Comparison:

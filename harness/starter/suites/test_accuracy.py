@@ -7,3 +7,7 @@ pytestmark = pytest.mark.accuracy
 
 def test_accuracy(accuracy_run, gate):
     gate(accuracy_run)
+
+
+def test_against_baseline(accuracy_against_run, gate):
+    gate(accuracy_against_run)
