@@ -1,4 +1,4 @@
-"""The agent's two ways to run: `serve` (the parent, on the wire) and `child` (one measured process)."""
+"""The agent's ways to run: `serve` (the parent, on the wire), `child` (one measured process), `guard`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ def main(argv: List[str], location: str) -> int:
         from .child import run_child  # the measured process loads as little as it can
 
         return run_child()
+    if argv[:1] == ["guard"] and len(argv) == 2:
+        from .guard import run_guard
+
+        return run_guard(argv[1])
     import argparse
 
     parser = argparse.ArgumentParser(prog="agent")
@@ -19,6 +23,7 @@ def main(argv: List[str], location: str) -> int:
     serve = modes.add_parser("serve", help="answer the host on stdin and stdout")
     serve.add_argument("--home", required=True, help="the agent's folder on the device")
     modes.add_parser("child", help="one measured process; started by the parent")
+    modes.add_parser("guard", help="undoes settings when the parent has ended; started by it")
     options = parser.parse_args(argv)
     from .parent import run_parent
 

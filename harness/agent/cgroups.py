@@ -161,7 +161,10 @@ class Cgroups:
         parent = self._find_parent(limits.controllers())
         self._count += 1
         pid = os.getpid()
-        name = "hil-%d-%d-%d" % (pid, self._probes.start_ticks(pid), self._count)
+        try:
+            name = "hil-%d-%d-%d" % (pid, self._probes.start_ticks(pid), self._count)
+        except Unreadable as error:
+            raise Fault("unsupported", "no cgroup without /proc: %s" % error) from None
         group = Cgroup(os.path.join(parent, name), self._rmdir)
         try:
             self._mkdir(group.path)

@@ -7,10 +7,11 @@ import platform
 import sys
 from typing import Any, Callable, Dict
 
-from . import env
+from . import env, governor
 from .args import Args
 from .busyloop import BusyLoop
 from .cgroups import Cgroups
+from .guard import Settings
 from .probes import Probes, libc_version
 from .store import Store, hash_file
 from .wire import PROTOCOL
@@ -27,7 +28,13 @@ class Device:
         self.cgroups.remove_leftovers()
         self.busy_loop = BusyLoop(self.probes)
         self.busy_loop.reset()
+        self.settings = Settings(self.store.home, location, self.probes)
+        self.settings.restore_leftovers()
         self.location = location
+
+    def close(self) -> None:
+        """Undo what was set on the device. Safe to call twice."""
+        self.settings.close()
 
     def agent_sha256(self) -> str:
         """Return the hash of the archive this agent came from, "" where it runs from plain sources."""
@@ -58,6 +65,12 @@ def facts(device: Device, args: Args) -> Dict[str, Any]:
 def conditions(device: Device, args: Args) -> Dict[str, Any]:
     args.done()
     return device.probes.conditions()
+
+
+def set_governor(device: Device, args: Args) -> Dict[str, Any]:
+    wanted = args.name("governor")
+    args.done()
+    return governor.set_governor(device.settings, device.probes, wanted)
 
 
 def store_status(device: Device, args: Args) -> Dict[str, Any]:
@@ -137,6 +150,7 @@ OPS: Dict[str, Op] = {
         hello,
         facts,
         conditions,
+        set_governor,
         store_status,
         store_commit,
         store_verify,

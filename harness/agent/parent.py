@@ -352,6 +352,7 @@ class Parent:
             child.process.terminate()  # all at once, so that the grace is waited for once
         for child in list(self._children.values()):
             self._remove(child)
+        self._device.close()
 
 
 def _require_idle(child: ChildProcess) -> None:

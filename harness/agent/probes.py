@@ -71,7 +71,7 @@ class Probes:
             "disk_free_bytes": lambda: free_bytes(home),
             "cgroup_v2": lambda: os.path.exists(self._path("/sys/fs/cgroup/cgroup.controllers")),
             "clock": self._clock,
-            "cpufreq_governors": self._governors,
+            "cpufreq_governors": self.available_governors,
         }
         return self._collect(readings)
 
@@ -90,7 +90,7 @@ class Probes:
             "freq_min_hz": lambda: self._frequencies("scaling_min_freq"),
             "freq_max_hz": lambda: self._frequencies("scaling_max_freq"),
             "freq_boost": self._boost,
-            "governor": lambda: self._per_cpu("scaling_governor"),
+            "governor": self.governors,
             "throttled_bits": self._throttled_bits,
             "mem_available_bytes": lambda: self._kib("/proc/meminfo", "MemAvailable"),
             "swap_used_bytes": lambda: (
@@ -233,7 +233,15 @@ class Probes:
         # kernel: admin-guide/pm/cpufreq, kHz
         return {cpu: parse_integer(text, cpu) * 1000 for cpu, text in self._per_cpu(file).items()}
 
-    def _governors(self) -> List[str]:
+    def governors(self) -> Dict[str, str]:
+        """Return the governor by cpu. Raises Unreadable where there is none."""
+        return self._per_cpu("scaling_governor")
+
+    def governor_files(self) -> List[str]:
+        """Return the paths of the files that hold the governors, in the order of their CPUs."""
+        return sorted(glob.glob(self._path(_CPUFREQ + "scaling_governor")))
+
+    def available_governors(self) -> List[str]:
         """Return the names of the governors that every CPU may have."""
         each = [set(text.split()) for text in self._per_cpu("scaling_available_governors").values()]
         return sorted(set.intersection(*each))
