@@ -15,7 +15,14 @@ import pytest
 from support.device import emulated_device
 
 from harness.connect.qemu import QemuConnection
-from harness.errors import AgentError, ConfigError, ConnectionLost, ModelRejected, RuntimeUnavailable
+from harness.errors import (
+    AgentError,
+    ConfigError,
+    ConnectionLost,
+    ModelRejected,
+    RuntimeUnavailable,
+    Unsupported,
+)
 from harness.remote import AgentClient, Child
 
 pytestmark = pytest.mark.device
@@ -148,8 +155,7 @@ def test_half_a_core_takes_twice_as_long(bench):
         block = child.measure(iterations=40, warmup_max=8)
         medians.append(float(np.median(block.latency_ns)))
         child.close()
-    print(medians, medians[1] / medians[0])
-    assert 1.6 < medians[1] / medians[0] < 2.4
+    assert 1.8 < medians[1] / medians[0] < 2.2  # seen: 2.017 and 2.019
 
 
 def test_a_runtime_that_does_not_fit_its_memory(bench):
@@ -198,3 +204,17 @@ def test_memory_under_the_limit_is_not_swapped(bench):
     assert read.stdout.decode().split() == ["0", "1"]
     child.close()
     assert os.path.basename(group) not in bench.groups()
+
+
+def test_what_the_board_shows_of_its_load(bench):
+    found = bench.client.request("conditions").args
+    for name in ("cpu", "memory", "io"):
+        assert 0.0 <= found[f"psi_{name}_some_avg10"] <= 100.0
+    assert set(found["cpu_busy_ns"]) == {"total", "cpu0"}
+    assert 0 < found["agent_cpu_ns"] < found["cpu_busy_ns"]["total"]
+    assert (found["steal_ns"], found["swap_used_bytes"]) == (0, 0)
+
+
+def test_a_board_without_frequencies_has_no_governor(bench):
+    with pytest.raises(Unsupported, match=r"no governor: .*/scaling_governor: no such file"):
+        bench.client.request("set_governor", {"governor": "performance"})
