@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.agent import external, timing
+from harness.agent.instructions import Counter, Reading
 
 
 class FakeClock:
@@ -175,3 +176,53 @@ def test_a_command_gives_its_own_samples() -> None:
     assert timed.report["warmup_flat"] is True
     assert timed.report["warmup_iterations"] == 20
     assert sum(session.asked) == 120
+
+
+def test_a_query_is_timed_as_one(clock: FakeClock) -> None:
+    clock.costs = iter(range(100, 200))
+    timed = timing.measure(None, clock.model, plan(3)._replace(calls_per_query=4))
+    assert list(timed.latency_ns) == [100 + 101 + 102 + 103, 4 * 105 + 2, 4 * 109 + 2]
+    assert clock.calls == 12
+
+
+def test_all_calls_of_a_query_are_made_ready_before_it(clock: FakeClock) -> None:
+    fed: list[int] = []
+    made = iter(range(100))
+
+    def next_call() -> timing.Invoke:
+        clock.now += 77
+        number = next(made)
+        return lambda: (fed.append(number), clock.model())
+
+    timed = timing.measure(next_call, clock.model, plan(2)._replace(calls_per_query=3))
+    assert list(timed.latency_ns) == [3_000_000, 3_000_000]
+    assert fed == [0, 1, 2, 3, 4, 5]
+
+
+def test_one_call_is_no_query(clock: FakeClock) -> None:
+    assert timing.queries(None, clock.model, 1) == (None, clock.model)
+
+
+class Counted(Counter):
+    """Counts 10 instructions a clock reading's worth of work, as the fake clock goes."""
+
+    def __init__(self, clock: FakeClock, running: int = 1) -> None:
+        super().__init__(-1)
+        self.clock = clock
+        self.running = running
+
+    def read(self) -> Reading:
+        return Reading(10 * self.clock.now, self.clock.now, self.running * self.clock.now)
+
+
+def test_instructions_are_those_of_the_timed_calls(clock: FakeClock) -> None:
+    timed = timing.measure(None, clock.model, plan(5, warmup_max=20), Counted(clock))
+    assert timed.report["instructions"] == 10 * 5_000_000
+    assert timed.report["not_counted"] is None
+
+
+def test_no_instructions_have_a_reason(clock: FakeClock) -> None:
+    for counter, reason in ((Counted(clock, running=2), "others used"), (None, "nobody asked")):
+        timed = timing.measure(None, clock.model, plan(5), counter)
+        assert timed.report["instructions"] is None
+        assert reason in timed.report["not_counted"]
