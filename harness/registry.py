@@ -115,9 +115,9 @@ def _parse_limits(section: Section) -> Limits:
     pressure = table.quantity("max_cpu_pressure", "ratio", at_least=0)
     busy = table.quantity("max_other_busy", "ratio", at_least=0)
     temp_c = table.quantity("max_start_temp", "°C")
-    for key, ratio in (("max_cpu_pressure", pressure), ("max_other_busy", busy)):
-        if ratio is not None and ratio > 1:
-            table.problem(key, f'expected a ratio from 0 to 1, or a percentage as "30 %", got {ratio:g}')
+    if pressure is not None and pressure > 1:
+        what = f'expected a ratio from 0 to 1, or a percentage as "30 %", got {pressure:g}'
+        table.problem("max_cpu_pressure", what)
     low, high = _START_TEMP_C
     if temp_c is not None and not low <= temp_c <= high:
         table.problem("max_start_temp", f'expected "{low:g} °C" to "{high:g} °C", got {temp_c:g}')

@@ -189,7 +189,7 @@ def _row(run: Run, m: Measurement, budget: Budget | None) -> Result:
 
 def _failing_conditions(run: Run, scopes: tuple[Scope, ...]) -> tuple[str, ...]:
     return tuple(
-        f"{c.name} is {c.observed}, expected {c.expected}{'. ' + c.remedy if c.remedy else ''}"
+        f"{c.name}: {c.observed}, expected {c.expected}{'. ' + c.remedy if c.remedy else ''}"
         for c in run.conditions
         if c.ok is False and c.scope in scopes
     )
