@@ -129,7 +129,7 @@ def test_a_failing_condition_makes_times_invalid_and_nothing_else():
 def test_a_failing_condition_is_told_of_a_time_that_nothing_judges():
     busy = Condition("load", "3", "< 1", ok=False)
     (row,) = gate.results_of(a_run(measurements=[p99(9.0)], conditions=(busy,)), [])
-    assert (row.verdict, row.reasons) == (Verdict.NOT_JUDGED, ("load is 3, expected < 1",))
+    assert (row.verdict, row.reasons) == (Verdict.NOT_JUDGED, ("load: 3, expected < 1",))
 
 
 def test_a_metric_that_is_not_in_the_table_is_our_own_mistake():
