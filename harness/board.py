@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import connect, deploy, runtimes
 from harness.connect.base import Connection
 from harness.connect.qemu import QemuConnection
-from harness.errors import RuntimeUnavailable
+from harness.errors import RuntimeUnavailable, Unsupported
 from harness.model import Device, DeviceFacts, Fidelity, RuntimeSpec
 from harness.progress import Progress
 from harness.remote import AgentClient, build_archive
@@ -48,6 +48,7 @@ class Board:
     client: AgentClient
     facts: DeviceFacts
     platform: Platform
+    governor: Mapping[str, Any] = field(default_factory=dict)  # asked, was, or why it couldn't be set
 
     @property
     def time_fidelity(self) -> Fidelity | None:
@@ -140,7 +141,22 @@ def _start_agent(device: Device, profile: str, connection: Connection) -> Board:
             where=device.name,
             next_step="Its image and EMULATED_PLATFORM in harness/board.py must change together.",
         )
-    return Board(device, profile, connection, client, device_facts(device, profile, hello, facts), platform)
+    told = device_facts(device, profile, hello, facts)
+    return Board(device, profile, connection, client, told, platform, _set_governor(device, client))
+
+
+def _set_governor(device: Device, client: AgentClient) -> dict[str, Any]:
+    """Set the governor that the device's entry asks for, until the agent ends; return what came of it.
+
+    A device that can't is measured as it is: the envelope says what its governor was.
+    """
+    asked = device.governor or device.type.governor
+    if asked is None:
+        return {}
+    try:
+        return {"asked": asked, "was": client.request("set_governor", {"governor": asked}).args["was"]}
+    except Unsupported as why:
+        return {"asked": asked, "not_set": str(why)}
 
 
 def device_facts(device: Device, profile: str, hello: Any, facts: dict[str, Any]) -> DeviceFacts:

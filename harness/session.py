@@ -34,6 +34,7 @@ from harness.measure.envelope import compute_conditions
 from harness.model import (
     Budget,
     Comparison,
+    Condition,
     Device,
     DeviceFacts,
     ErrorRecord,
@@ -41,6 +42,7 @@ from harness.model import (
     Outcome,
     Plan,
     Run,
+    Scope,
     SessionRecord,
     Verdict,
 )
@@ -178,7 +180,7 @@ class Session:
         )
         return replace(
             observation,
-            conditions=(*around, *observation.conditions),
+            conditions=(*around, *_governor(bench, virtual), *observation.conditions),
             settings={**_settings(bench, before), **_own(budgets), **observation.settings},
         )
 
@@ -347,7 +349,25 @@ def _settings(bench: Bench, before: Mapping[str, Any]) -> dict[str, Any]:
         "artifact_path": str(bench.case.artifact.path),
         "pinned_cpus": list(bench.board.device.pinned_cpus),
         "governor": ", ".join(governors) or None,
+        "governor_set": dict(bench.board.governor),
     }
+
+
+def _governor(bench: Bench, virtual: bool) -> tuple[Condition, ...]:
+    """Return the envelope's line for a governor that was asked for and can't be set; none otherwise."""
+    state = bench.board.governor
+    if "not_set" not in state:
+        return ()
+    return (
+        Condition(
+            "governor",
+            f"not set: {state['not_set']}",
+            str(state["asked"]),
+            None if virtual else False,
+            "Allow it, or leave `governor` out of devices.toml: then it is recorded as it is.",
+            Scope.ABSOLUTE,
+        ),
+    )
 
 
 def _own(budgets: Sequence[Budget]) -> dict[str, Any]:

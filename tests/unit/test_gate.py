@@ -122,7 +122,7 @@ def test_a_failing_condition_makes_times_invalid_and_nothing_else():
     run = a_run(measurements=[p99(9.0), accuracy()], conditions=(hot, unseen))
     time, task = gate.results_of(run, [a_budget(), a_budget(0.95, "accuracy", Fidelity.MEASURED)])
     assert time.verdict is Verdict.INVALID
-    assert time.reasons == ("throttled is yes, expected no. Cool it.",)
+    assert time.reasons == ("throttled: yes, expected no. Cool it.",)
     assert task.verdict is Verdict.PASS
 
 

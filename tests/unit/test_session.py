@@ -38,7 +38,7 @@ class FakeBoard:
     """A board that opens at once and notes when it is closed."""
 
     def __init__(self, device: Device, close: Callable[[], None]) -> None:
-        self.device, self.profile = device, "native"
+        self.device, self.profile, self.governor = device, "native", {}
         self.client = SimpleNamespace(is_running=True)
         self.facts = sessions.DeviceFacts(device.name, device.type.name, device.kind, "s1", "linux-x86_64")
         self.close = close
