@@ -16,7 +16,7 @@ from benchmarks.table import Row, failed, render_text
 from harness.errors import HarnessError
 
 # in this order; each is a module here, independent of the others
-ITEMS = ("collect", "steady", "loadgen", "boots", "push", "sessions", "repeatability")
+ITEMS = ("coverage", "collect", "steady", "loadgen", "boots", "push", "sessions", "repeatability")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

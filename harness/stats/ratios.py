@@ -72,23 +72,23 @@ def duet_interval(
     return combine(
         float(medians.mean()),
         float(medians.std(ddof=1)) / math.sqrt(len(parts)) if len(parts) > 1 else None,
-        math.sqrt(math.fsum(error**2 for error in errors)) / len(parts),
+        math.sqrt(math.fsum(error**2 for error, _ in errors)) / len(parts),
         duets=len(parts),
-        pairs=sum(part.size for part in parts),
+        within_df=math.fsum(df for _, df in errors),
         confidence=confidence,
     )
 
 
 def combine(
-    estimate: float, between: float | None, within: float, *, duets: int, pairs: int, confidence: float
+    estimate: float, between: float | None, within: float, *, duets: int, within_df: float, confidence: float
 ) -> LogInterval:
     """Return the interval whose half-width is the larger of what two standard errors give by Student's t.
 
-    `between` is that of the estimate by `duets` (None: one duet), `within` by their `pairs` in all.
+    `between` is that of the estimate by `duets` (None: one duet), `within` by what is inside them, of
+    `within_df` degrees of freedom.
     """
     prob = (1 + confidence) / 2
-    pairs_df = float(pairs - duets)
-    half, df, basis = within * t_quantile(prob, pairs_df), pairs_df, ONE_DUET
+    half, df, basis = within * t_quantile(prob, within_df), within_df, ONE_DUET
     if between is not None:
         df = float(duets - 1)
         wide = between * t_quantile(prob, df)

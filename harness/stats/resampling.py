@@ -60,11 +60,14 @@ def small_sample_factor(n: int, length: int) -> float:
     return math.sqrt(n / (n - length)) if length < n else math.inf
 
 
-def median_standard_error(values: npt.ArrayLike, *, resamples: int = 400, seed: int = 0) -> float:
-    """Return the standard error of the median (midpoint) of `values`, (n,) in their order, n ≥ 2.
+def median_standard_error(
+    values: npt.ArrayLike, *, resamples: int = 400, seed: int = 0
+) -> tuple[float, float]:
+    """Return the standard error of the median (midpoint) of `values` and its degrees of freedom.
 
-    By the circular block bootstrap; 50 to 200 resamples do for a standard error (Efron and Tibshirani 1993,
-    An Introduction to the Bootstrap, section 6.4).
+    `values` (n,) in their order, n ≥ 2. By the circular block bootstrap; 50 to 200 resamples do for a
+    standard error (Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 6.4). Degrees of
+    freedom are one less than the blocks that n values hold, at least 1: a spread seen in so many of them.
     """
     x: FloatArray = np.asarray(values, dtype=np.float64).ravel()
     n = int(x.size)
@@ -75,4 +78,4 @@ def median_standard_error(values: npt.ArrayLike, *, resamples: int = 400, seed: 
     middle = (n - 1) // 2
     parted = np.partition(picked, (middle, n // 2), axis=1)
     medians = (parted[:, middle] + parted[:, n // 2]) / 2
-    return float(medians.std(ddof=1)) * small_sample_factor(n, length)
+    return float(medians.std(ddof=1)) * small_sample_factor(n, length), max(1.0, n / length - 1)

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.stats.percentiles import FloatArray, samples_needed
-from harness.stats.ratios import ONE_DUET, RESAMPLES, LogInterval, combine
+from harness.stats.ratios import BETWEEN, ONE_DUET, RESAMPLES, LogInterval, combine
 from harness.stats.resampling import IntArray, block_positions, cube_root, small_sample_factor
-from harness.stats.students import check_confidence
+from harness.stats.students import check_confidence, t_quantile
 
 _CHUNK = 2_000_000  # weights at a time: 16 MB
 _WINDOW = 0.08  # chosen: ranks this share of all samples away from the percentile are looked at first
@@ -57,15 +57,27 @@ def percentile_ratio_interval(
     estimate = float(effects(np.ones((1, int(firsts[-1])), dtype=np.intp))[0])
     enough = samples_needed(p, confidence)
     if min(pool.size for pool in pools) < enough:
-        return LogInterval(estimate, None, None, None, ONE_DUET if len(counts) == 1 else "between", enough)
-    within, factor = _within(counts, resamples, seed)
-    error = float(np.sort(effects(within)).std(ddof=1)) * factor
+        return LogInterval(estimate, None, None, None, ONE_DUET if len(counts) == 1 else BETWEEN, enough)
+    within, factor, within_df = _within(counts, resamples, seed)
+    error = _spread(np.sort(effects(within)), estimate, confidence, within_df) * factor
     between = None
     if len(counts) > 1:
         duet_of = np.repeat(np.arange(len(counts)), counts)
         left = np.sort(effects((duet_of[None, :] != np.arange(len(counts))[:, None]).astype(np.intp)))
         between = math.sqrt((len(counts) - 1) / len(counts) * float(((left - left.mean()) ** 2).sum()))
-    return combine(estimate, between, error, duets=len(counts), pairs=int(firsts[-1]), confidence=confidence)
+    return combine(estimate, between, error, duets=len(counts), within_df=within_df, confidence=confidence)
+
+
+def _spread(found: FloatArray, estimate: float, confidence: float, df: float) -> float:
+    """Return the standard error of resampled effects, (resamples,) sorted.
+
+    Where a percentile falls between two modes, effects jump from one to the other and have no normal shape:
+    then it is what makes the interval reach as far as their own quantiles.
+    """
+    tail = (1 - confidence) / 2
+    rank = min(int(tail * found.size), found.size - 1)
+    reach = max(estimate - float(found[rank]), float(found[found.size - 1 - rank]) - estimate)
+    return max(float(found.std(ddof=1)), reach / t_quantile(1 - tail, df))
 
 
 class _Pool:
@@ -111,13 +123,13 @@ class _Pool:
         return inside
 
 
-def _within(counts: list[int], resamples: int, seed: int) -> tuple[IntArray, float]:
-    """Return weights of blocks, (resamples, all blocks), duets kept, and the factor for small samples.
+def _within(counts: list[int], resamples: int, seed: int) -> tuple[IntArray, float, float]:
+    """Return weights of blocks, (resamples, all blocks), duets kept; factor for small samples; their df.
 
     Every duet draws the same positions, so that the order of duets doesn't matter; their blocks are
     independent, which leaves the variance of a sum as it is.
     """
-    columns, factors = [], []
+    columns, factors, df = [], [], 0.0
     for count in counts:
         length = max(1, min(cube_root(count), count // 4))
         picked = block_positions(count, length, resamples, seed)
@@ -126,7 +138,8 @@ def _within(counts: list[int], resamples: int, seed: int) -> tuple[IntArray, flo
             np.bincount((rows + picked).ravel(), minlength=resamples * count).reshape(resamples, count)
         )
         factors.append(small_sample_factor(count, length))
-    return np.concatenate(columns, axis=1), max(factors)
+        df += max(1.0, count / length - 1)
+    return np.concatenate(columns, axis=1), max(factors), df
 
 
 def _labels(
