@@ -1,0 +1,271 @@
+"""The server scenario: queries arrive at random, open loop; at a rate, or at the highest that keeps a p99."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import stats
+from harness.errors import ConfigError
+from harness.measure.bench import Bench, Observation
+from harness.measure.latency import require_clock
+from harness.measure.paced import (
+    P99,
+    Bounded,
+    PacedSettings,
+    Played,
+    Service,
+    bounded_percentile,
+    count_queries,
+    draw_service,
+    latency_percentiles,
+    latency_series,
+    measure_service,
+    paced_conditions,
+    paced_settings_for,
+    play,
+    play_all,
+    poisson_offsets,
+    settings_of,
+    simulate_latency,
+    split_queries,
+    throughput_of,
+)
+from harness.measure.rate_search import Bracket, highest_rate, search_rate
+from harness.model import Fidelity, Measurement
+from harness.remote import Child
+from harness.units import format_ns, format_quantity
+
+SERVER = "server"
+# chosen: below this share of its capacity a device hardly ever has two queries at once, so that a p99 that
+# misses there is the model's own
+FLOOR_SHARE = 0.01
+MORE, MOST_QUERIES = 1.2, 200_000  # chosen: queries of one rate where fewer leave its p99 open
+BEHIND_BUDGETS = 10  # chosen: a queue that makes a query so many budgets late is no near miss
+
+
+def measure_server(
+    bench: Bench,
+    *,
+    rate_per_s: float | None = None,
+    p99_budget_ns: float | None = None,
+    duration_s: float | None = None,
+    seed: int,
+) -> Observation:
+    """Measure queries that arrive at random: at a rate, or find the highest rate that keeps a p99.
+
+    Exactly one of `rate_per_s` and `p99_budget_ns` is given. `duration_s` is that of each rate, in device
+    time; None: as the samples need. Raises ConfigError for a rate that the device can't reach.
+    """
+    if (rate_per_s is None) == (p99_budget_ns is None):
+        raise ConfigError("expected either a rate or a p99 to keep, exactly one.", where=bench.case.name)
+    for name, value in (("rate", rate_per_s), ("p99", p99_budget_ns), ("duration", duration_s)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"server: {name} is {value:g}, expected more than 0.", where=bench.case.name)
+    fidelity = require_clock(bench)
+    if rate_per_s is not None:
+        return _measure_rate(bench, fidelity, rate_per_s, duration_s, seed)
+    assert p99_budget_ns is not None
+    with bench.child("server-search") as (child, _):
+        service = measure_service(bench, child, fidelity)
+        return Search(bench, child, fidelity, service, p99_budget_ns, duration_s, seed).run()
+
+
+def _measure_rate(
+    bench: Bench, fidelity: Fidelity, rate_per_s: float, duration_s: float | None, seed: int
+) -> Observation:
+    settings = paced_settings_for(fidelity)
+    counts = split_queries(count_queries(rate_per_s, settings, duration_s), settings)
+
+    def check(service: Service) -> None:
+        if rate_per_s > service.capacity_per_s:
+            most, needs = _per_s(service.capacity_per_s), format_ns(service.median_ns)
+            raise ConfigError(
+                f"server: a rate of {_per_s(rate_per_s)} is beyond what it can reach: {most} (1 / {needs}).",
+                where=bench.case.name,
+                next_step="Ask for less, or give `p99` instead to find the highest rate that keeps it.",
+            )
+
+    played, service, conditions = play_all(
+        bench,
+        fidelity,
+        settings,
+        [poisson_offsets(rate_per_s, n, seed, i) for i, n in enumerate(counts)],
+        check,
+    )
+    return Observation(
+        measurements=(
+            *latency_percentiles(played, fidelity, SERVER),
+            throughput_of(played, fidelity, SERVER),
+        ),
+        series=latency_series(played),
+        conditions=tuple(conditions),
+        settings={**settings_of(played, service, seed), "rate_per_s": rate_per_s},
+        scenario=SERVER,
+    )
+
+
+@dataclass
+class Search:
+    """The search for the highest rate, in one process. `rates` is the evidence: one entry for each tried."""
+
+    bench: Bench
+    child: Child
+    fidelity: Fidelity
+    service: Service
+    budget_ns: float
+    duration_s: float | None
+    seed: int
+    rates: list[dict[str, Any]] = field(default_factory=list)
+    best: Played | None = None
+    best_per_s: float = 0.0
+    expected_per_s: float = 0.0  # that holds in a simulation: what misses below it gets a second try
+
+    @property
+    def settings(self) -> PacedSettings:
+        return paced_settings_for(self.fidelity)
+
+    def run(self) -> Observation:
+        """Return what was found, with the percentiles at the highest rate that held."""
+        ceiling = self.service.capacity_per_s
+        floor = min(max(1.0, FLOOR_SHARE * ceiling), ceiling / 2)
+        why = self._alone_too_slow() or self._too_few(floor, ceiling)
+        if why:
+            return self._observed(None, why)
+        self.expected_per_s = highest_rate(self._would_hold, floor, ceiling)
+        bracket = search_rate(self._holds, self.expected_per_s, floor, ceiling)
+        if bracket.held_per_s is None:
+            share = f"{100 * floor / ceiling:.3g}% of what it can reach"
+            return self._observed(None, f"even {_per_s(floor)} misses, {share}: see the rates tried")
+        return self._observed(bracket, "")
+
+    def _alone_too_slow(self) -> str | None:
+        """Return why no rate can hold: a query alone takes longer than the budget."""
+        alone = bounded_percentile(self.service.latency_ns, 50, self.fidelity)
+        if (alone.value if alone.low is None else alone.low) <= self.budget_ns:
+            return None
+        takes, budget = format_ns(alone.value), format_ns(self.budget_ns)
+        return f"even 1/s misses: a query alone takes {takes}, the p99 budget is {budget}"
+
+    def _too_few(self, floor: float, ceiling: float) -> str | None:
+        """Return why no rate can be shown to hold: not even the fastest gives queries enough for a p99."""
+        needed = stats.loadgen_samples_needed(P99)
+        count = count_queries(ceiling, self.settings, self.duration_s)
+        if self.fidelity is Fidelity.VIRTUAL or count >= needed:
+            return None
+        lasts = format_quantity(needed / ceiling, "s")
+        return (
+            f"too few samples for the percentile asked: {count} at the highest rate it can reach, "
+            f"{_per_s(ceiling)}; LoadGen's minimum for a p99 is {needed}: set duration_s to more than {lasts}"
+        )
+
+    def _count(self, rate_per_s: float) -> int:
+        return count_queries(rate_per_s, self.settings, self.duration_s)
+
+    def _more(self, rate_per_s: float, count: int, found: Bounded) -> int:
+        """Return how many queries would show whether a rate holds where `count` left it open; 0: no more."""
+        if found.high is not None or found.value > self.budget_ns or self.fidelity is Fidelity.VIRTUAL:
+            return 0
+        lasts_s = self.duration_s or self.settings.max_s
+        wanted = int(min(MORE * found.needed, rate_per_s * lasts_s, MOST_QUERIES))
+        return wanted if wanted > count else 0
+
+    def _would_hold(self, rate_per_s: float) -> bool:
+        """Return whether a simulation with the service times that were seen keeps the budget."""
+        count = self._count(rate_per_s)
+        while count:
+            offsets = poisson_offsets(rate_per_s, count, self.seed)
+            latency = simulate_latency(offsets, draw_service(self.service, count, self.seed))
+            found = bounded_percentile(latency, P99, self.fidelity)
+            count = self._more(rate_per_s, count, found)
+        return found.high is not None and found.high <= self.budget_ns
+
+    def _holds(self, rate_per_s: float) -> bool:
+        """Return whether a rate keeps the budget; one that should, but doesn't, is played once more."""
+        return self._try(rate_per_s) or (rate_per_s <= self.expected_per_s and self._try(rate_per_s))
+
+    def _try(self, rate_per_s: float) -> bool:
+        """Play one rate; return whether the upper bound of its p99 is within the budget."""
+        self.bench.progress.say(f"server: {_per_s(rate_per_s)}")
+        count, met = self._count(rate_per_s), False
+        while count:
+            played, met, found = self._play(rate_per_s, count)
+            count = self._more(rate_per_s, count, found) if found is not None else 0
+        if met and rate_per_s >= self.best_per_s:
+            self.best, self.best_per_s = played, rate_per_s
+        return met
+
+    def _play(self, rate_per_s: float, count: int) -> tuple[Played, bool, Bounded | None]:
+        """Return `count` queries played at a rate, whether they keep the budget, and their p99.
+
+        There is no p99 where queries were given up.
+        """
+        offsets = poisson_offsets(rate_per_s, count, self.seed)
+        behind_ns = BEHIND_BUDGETS * max(self.budget_ns, self.service.median_ns)
+        played = Played((play(self.bench, self.child, offsets, self.service, self.settings, behind_ns),))
+        latency_ns = played.latency_ns
+        found = None if played.missing else bounded_percentile(latency_ns, P99, self.fidelity)
+        met = found is not None and found.high is not None and found.high <= self.budget_ns
+        self.rates.append(
+            {
+                "rate_per_s": rate_per_s,
+                "queries": count,
+                "p99_ns": stats.percentile(latency_ns, P99) if len(latency_ns) else None,
+                "p99_high_ns": found.high if found else None,
+                "met": met and played.kept_up,
+                "kept_up": played.kept_up,
+                "reasons": list(found.reasons) if found else [f"{played.missing} queries were given up"],
+            }
+        )
+        return played, met and played.kept_up, found
+
+    def _observed(self, bracket: Bracket | None, why: str) -> Observation:
+        settings: dict[str, Any] = {
+            "p99_budget_ns": self.budget_ns,
+            "seed": self.seed,
+            "service_time_ns": self.service.median_ns,
+            "capacity_per_s": self.service.capacity_per_s,
+            "expected_per_s": self.expected_per_s,
+            "rates": sorted(self.rates, key=lambda r: float(r["rate_per_s"])),
+        }
+        if bracket is None or bracket.held_per_s is None or self.best is None:
+            nothing = Measurement(
+                "server_rate_per_s", None, None, None, 0, self.fidelity, SERVER, reasons=(why,)
+            )
+            return Observation(measurements=(nothing,), settings=settings, scenario=SERVER)
+        held, missed = bracket.held_per_s, bracket.missed_per_s
+        tried = any(r["rate_per_s"] == missed for r in self.rates)
+        beyond = (
+            f"{_per_s(missed)} was not shown to" if tried else f"{_per_s(missed)} is all that it can reach"
+        )
+        budget = format_ns(self.budget_ns)
+        said = f"the upper bound of its p99 keeps {budget} at {_per_s(held)}; {beyond}; within one process"
+        found = Measurement(
+            "server_rate_per_s",
+            held,
+            held,
+            missed,
+            self.best.requested,
+            self.fidelity,
+            SERVER,
+            reasons=(said,),
+        )
+        return Observation(
+            measurements=(
+                found,
+                *latency_percentiles(self.best, self.fidelity, SERVER),
+                throughput_of(self.best, self.fidelity, SERVER),
+            ),
+            series=latency_series(self.best),
+            conditions=tuple(paced_conditions(f"at {_per_s(held)}", self.best.blocks[0])),
+            settings={
+                **settings,
+                **settings_of(self.best, self.service, self.seed),
+                "rate_per_s": held,
+            },
+            scenario=SERVER,
+        )
+
+
+def _per_s(rate_per_s: float) -> str:
+    return format_quantity(rate_per_s, "1/s")
