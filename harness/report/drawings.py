@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.report.figure import Panel
+from harness.report.figure import Mark, Panel
 from harness.report.palette import INK, MUTED, SURFACE, colour, dash, marker, short_label, tone
 
 
@@ -35,20 +35,25 @@ def _ecdf(axes: Any, panel: Panel) -> None:
 def _strip(axes: Any, panel: Panel) -> None:
     for mark in panel.marks:
         centre = mark.y[0]
-        count = len(mark.x)
-        # spread by golden ratio: even, without a pattern, the same each time
-        spread = [centre + 0.56 * ((index * 0.6180339887) % 1 - 0.5) for index in range(count)]
-        axes.plot(
-            spread, mark.x, linestyle="none", marker="o", markersize=2.2, markeredgewidth=0, alpha=0.55,
-            color=colour(mark),
-        )  # fmt: skip
-        middle = sorted(mark.x)[count // 2]
+        spread_dots(axes, mark, 0.56, colour(mark))
+        middle = sorted(mark.x)[len(mark.x) // 2]
         axes.plot([centre - 0.36, centre + 0.36], [middle, middle], color=INK, linewidth=1.5)
     count = len(panel.marks)
     axes.set_xlim(0.4, count + 0.6)
     axes.set_xticks(range(1, count + 1, 1 + count // 12))
     axes.grid(visible=False, axis="x")
     plain_ticks(axes, "y")
+
+
+def spread_dots(axes: Any, mark: Mark, width: float, shade: str) -> None:
+    """Draw a mark's values as dots over `width` around its place: even, without a pattern, repeatable."""
+    centre = mark.y[0]
+    # by golden ratio
+    spread = [centre + width * ((index * 0.6180339887) % 1 - 0.5) for index in range(len(mark.x))]
+    axes.plot(
+        spread, mark.x, linestyle="none", marker="o", markersize=2.2, markeredgewidth=0, alpha=0.55,
+        color=shade,
+    )  # fmt: skip
 
 
 def _sweep(axes: Any, panel: Panel) -> None:

@@ -63,10 +63,8 @@ def margin_of(result: Result) -> str:
 
 
 def how_of(c: Comparison) -> str:
-    """Return how the arms were taken, with how many of what."""
-    counted = {Method.DUET: "pairs of blocks", Method.ABBA: "pairs", Method.PAIRED: "samples"}
-    what = counted.get(c.method)
-    return f"{METHODS[c.method]}, {c.n} {what}" if what and c.n else METHODS[c.method]
+    """Return how the arms were taken, and how many times."""
+    return METHODS[c.method] if c.method is Method.EXACT or not c.n else f"{METHODS[c.method]}, n = {c.n}"
 
 
 def worsening(c: Comparison, effect: float) -> float | None:
@@ -76,6 +74,8 @@ def worsening(c: Comparison, effect: float) -> float | None:
     difference is no share (its unit says so), or the ratio isn't above 0.
     """
     row = METRICS[c.metric]
+    if not math.isfinite(effect):
+        return None
     if c.effect is Effect.DIFFERENCE:
         if row.unit != "ratio":
             return None

@@ -5,15 +5,29 @@ Numbers of unlike fidelity never share a panel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from harness.metrics import METRICS
 from harness.model import Fidelity, Result, Run, Series
 from harness.report.against import forest
+from harness.report.arms import duet_figures
 from harness.report.data import ReportData
-from harness.report.figure import Figure, Mark, Panel, figure, floats, scale, styles, subjects, thinned
+from harness.report.figure import (
+    PLAIN,
+    Cell,
+    Figure,
+    Mark,
+    Panel,
+    figure,
+    floats,
+    scale,
+    styles,
+    subjects,
+    thinned,
+)
+from harness.report.loads import load_figures
 from harness.report.tradeoff import trade_off
 from harness.units import format_quantity
 
@@ -22,25 +36,40 @@ _MAX_STRIP_POINTS = 60  # per process: what can be told apart
 
 def build_figures(data: ReportData) -> tuple[Figure, ...]:
     """Return the figures for which there are numbers."""
-    figures = (forest(data), trade_off(data), _ecdf(data), _processes(data), _sweep(data), _memory(data))
+    figures = (
+        forest(data),
+        trade_off(data),
+        *duet_figures(data),
+        _ecdf(data),
+        _processes(data),
+        *load_figures(data),
+        _sweep(data),
+        _memory(data),
+    )
     return tuple(figure for figure in figures if figure is not None)
 
 
 def _latency_runs(data: ReportData) -> list[tuple[Run, Series, Fidelity, str]]:
-    """Return single-stream runs with samples: run, its latencies, their fidelity and a label."""
+    """Return runs of one query after another, or on a schedule: run, latencies, their fidelity, a label.
+
+    A run that compares is left out: its arms are in figures of their own.
+    """
     found = []
     for run in data.runs:
-        fidelity = next((m.fidelity for m in run.measurements if METRICS[m.metric].kind == "time"), None)
+        timed = (m for m in run.measurements if m.metric in METRICS and METRICS[m.metric].kind == "time")
+        fidelity = next((m.fidelity for m in timed), None)
         series = next((s for s in run.series if s.name == "latency_ns" and s.values.size and not s.arm), None)
         if series is None or fidelity is None or run.scenario == "offline":
             continue
         found.append((run, series, fidelity))
     labels = subjects(data)
-    twice = [(run.model, run.device.name) for run, _, _ in found]
+    twice = [(run.model, run.device.name, run.scenario) for run, _, _ in found]
     named = []
     for run, series, fidelity in found:
         label = labels.get((run.model, run.device.name), run.model)
-        if twice.count((run.model, run.device.name)) > 1:
+        if run.scenario not in PLAIN:
+            label = f"{label}, {(run.scenario or '').replace('_', ' ')}"
+        if twice.count((run.model, run.device.name, run.scenario)) > 1:
             label = f"{label}, run {run.run_id.partition('-')[0]}"
         named.append((run, series, fidelity, label))
     return named
@@ -79,7 +108,7 @@ def _ecdf(data: ReportData) -> Figure | None:
     return figure(
         "latency-ecdf",
         "Latency distribution",
-        "Share of single-stream inferences at or under each latency; the lines mark p50, p90 and p99. "
+        "Share of queries at or under each latency; the lines mark p50, p90 and p99. "
         "Each panel has its own scale.",
         seen,
         panels,
@@ -142,16 +171,38 @@ def _sweep(data: ReportData) -> Figure | None:
             mine = [r for r in offline if r.metric == name and r.fidelity is fidelity]
             if mine:
                 panels.append(_sweep_panel(data, name, mine))
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (r.model, r.device_name, r.run_id, r.fidelity.value, r.metric, r.batch_size, r.value, r.low, r.high)
         for r in offline
         if r.metric in metrics and r.fidelity
     ]
+    swept = _memory_by_batch(data)
+    if swept:
+        panels.append(_memory_sweep_panel(data, swept))
+    rows += [
+        (
+            run.model,
+            run.device.name,
+            run.run_id,
+            Fidelity.MEASURED.value,
+            "peak_rss_bytes",
+            size,
+            rss,
+            None,
+            None,
+        )
+        for run, by_size in swept
+        for size, rss in by_size.items()
+    ]
     return figure(
         "batch-sweep",
         "Batch sweep",
-        "Offline scenario: inferences per second, and the time for one whole batch, against the batch size.",
-        [r.fidelity for r in offline if r.fidelity and r.metric in metrics],
+        "Against the batch size: inferences per second and the time for one whole batch of the offline "
+        "scenario; where memory was swept too, the peak RSS of a fresh process.",
+        [
+            *(r.fidelity for r in offline if r.fidelity and r.metric in metrics),
+            *(Fidelity.MEASURED for _ in swept),
+        ],
         panels,
         ("model", "device", "run_id", "fidelity", "metric", "batch_size", "value", "low", "high"),
         rows,
@@ -179,6 +230,36 @@ def _sweep_panel(data: ReportData, name: str, results: Sequence[Result]) -> Pane
     axis = f"time, {shown}" if unit == "ns" else f"inferences per second{', ' + shown if shown else ''}"
     axis += f" ({results[0].fidelity})"
     return Panel("sweep", title, "; ".join(words) + ".", "batch size", axis, tuple(marks))
+
+
+def _memory_by_batch(data: ReportData) -> list[tuple[Run, dict[int, float]]]:
+    """Return the memory runs that swept the batch size, each with peak RSS in bytes by size, ascending."""
+    found = []
+    for run in data.runs:
+        swept = run.settings.get("peak_rss_bytes_by_batch")
+        if not isinstance(swept, Mapping):
+            continue
+        # JSON has no whole numbers for keys
+        sizes = {
+            int(n): float(b) for n, b in swept.items() if str(n).isdecimal() and isinstance(b, int | float)
+        }
+        if len(sizes) > 1:
+            found.append((run, dict(sorted(sizes.items()))))
+    return found
+
+
+def _memory_sweep_panel(data: ReportData, swept: Sequence[tuple[Run, dict[int, float]]]) -> Panel:
+    labels, style_of = subjects(data), styles(data)
+    factor, unit = scale("bytes", max(max(by_size.values()) for _, by_size in swept))
+    marks, words = [], []
+    for run, by_size in swept:
+        pair = (run.model, run.device.name)
+        heights = tuple(rss / factor for rss in by_size.values())
+        marks.append(Mark(labels[pair], style_of[pair], floats(by_size), heights))
+        ends = [f"{format_quantity(by_size[n], 'bytes')} at batch {n}" for n in (min(by_size), max(by_size))]
+        words.append(f"{labels[pair]}: {', '.join(ends)}")
+    axis = f"peak RSS, {unit} ({Fidelity.MEASURED})"
+    return Panel("sweep", "Peak RSS", "; ".join(words) + ".", "batch size", axis, tuple(marks))
 
 
 # --- memory and trade-off -------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from harness.gate import OUTCOME, worst
 from harness.metrics import METRICS
 from harness.model import Result, Verdict
 from harness.report.against import Against, ComparedRow, build_against, compared_row
+from harness.report.calibration import Calibrations, build_calibrations
 from harness.report.data import ReportData
 from harness.report.figure import Figure, subjects
 from harness.report.figures import build_figures
@@ -18,6 +19,7 @@ from harness.report.glance import Glance, build_glance
 from harness.report.palette import style_class, style_mark
 from harness.report.plots import draw
 from harness.report.provenance import RunView, artifacts, device_facts, kind_of, run_view, session_facts
+from harness.report.validity import Validity, build_validity
 from harness.report.wording import (
     MEANINGS,
     WORDS,
@@ -100,6 +102,8 @@ class Page:
     against: Against | None
     glance: Glance | None
     groups: tuple[Group, ...]
+    validity: Validity | None
+    calibrations: Calibrations | None
     figures: tuple[FigureView, ...]
     runs: tuple[RunView, ...]
     unbudgeted: str
@@ -131,6 +135,8 @@ def build_page(data: ReportData) -> Page:
         against=build_against(data),
         glance=build_glance(data),
         groups=_groups(data),
+        validity=build_validity(data.runs),
+        calibrations=build_calibrations(data),
         figures=tuple(_figure_view(data, figure) for figure in build_figures(data)),
         runs=tuple(run_view(number, run) for number, run in enumerate(data.runs, 1)),
         unbudgeted=", ".join(data.unbudgeted),

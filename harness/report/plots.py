@@ -11,11 +11,14 @@ import warnings
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from harness.report.arm_drawings import ARM_KINDS
 from harness.report.drawings import KINDS
 from harness.report.figure import Panel
+from harness.report.load_drawings import LOAD_KINDS
 from harness.report.palette import COLOURS, GRID, INK, MUTED, xml_text
 
 _SIZE_INCHES = (4.6, 2.8)
+_KINDS = {**KINDS, **ARM_KINDS, **LOAD_KINDS}
 _BY_ROWS = ("bars", "forest")  # as high as their rows ask for
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -57,7 +60,7 @@ def draw(panel: Panel, id_: str) -> str:
         axes.set_xlabel(panel.x_label)
         axes.set_ylabel(panel.y_label)
         axes.grid(visible=True)
-        KINDS[panel.kind](axes, panel)
+        _KINDS[panel.kind](axes, panel)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inlined(text.getvalue(), panel, id_)

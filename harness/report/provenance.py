@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.model import Condition, DeviceFacts, Run
+from harness.model import Condition, DeviceFacts, Run, Scope
 from harness.report.data import ReportData
 from harness.report.wording import Badge, runtime_of, when
 from harness.units import format_quantity
@@ -48,7 +48,7 @@ _OUTCOMES = {
     "interrupted": Badge("interrupted", "v-invalid", "!"),
     "usage_error": Badge("usage error", "v-invalid", "!"),
 }
-_STATES = {
+STATES = {
     True: Badge("ok", "o-done", "✓"),
     False: Badge("violated", "v-fail", "✕"),
     None: Badge("not observable", "v-not_judged", "–"),
@@ -60,16 +60,16 @@ def run_view(number: int, run: Run) -> RunView:
     error = f"{run.error.slug}: {run.error.message}" if run.error else run.reason or ""
     retries = f" after {run.error.retries} retries" if run.error and run.error.retries else ""
     return RunView(
-        id=f"run-{number}",
+        id=run_anchor(number),
         run_id=run.run_id,
-        title=" · ".join(filter(None, (_kind_of_run(run), run.model, run.device.name))),
+        title=run_title(run),
         attempt=f"attempt {run.attempt}",
         outcome=_OUTCOMES[run.outcome.value],
         duration=format_quantity(run.duration_s, "s"),
         envelope=_envelope(run.conditions),
         message=error + retries,
         conditions=tuple(
-            ConditionView(c.name, c.observed, c.expected, _STATES[c.ok], c.remedy if c.ok is False else "")
+            ConditionView(c.name, c.observed, c.expected, STATES[c.ok], _what_to_do(c))
             for c in run.conditions
         ),
         facts=(
@@ -81,7 +81,7 @@ def run_view(number: int, run: Run) -> RunView:
             *((f"setting {key}", _plain(value, key)) for key, value in run.settings.items()),
             *(
                 (
-                    f"series {s.name}, batch {s.batch_size}",
+                    f"series {s.name}, {s.arm or f'batch {s.batch_size}'}",
                     f"{s.values.size} samples, {s.clock or 'no clock'}",
                 )
                 for s in run.series
@@ -91,14 +91,31 @@ def run_view(number: int, run: Run) -> RunView:
     )
 
 
+def _what_to_do(c: Condition) -> str:
+    """Return what a breached condition asks for, and how far it reaches; "" where it held."""
+    if c.ok is not False:
+        return ""
+    return f"Absolute numbers only. {c.remedy}".strip() if c.scope is Scope.ABSOLUTE else c.remedy
+
+
+def run_anchor(number: int) -> str:
+    """Return the id of the `number`th run's details, counted from 1."""
+    return f"run-{number}"
+
+
+def run_title(run: Run) -> str:
+    return " · ".join(filter(None, (_kind_of_run(run), run.model, run.device.name)))
+
+
 def _kind_of_run(run: Run) -> str:
-    return f"{run.suite}, {run.scenario.replace('_', ' ')}" if run.scenario else run.suite
+    scenario = f", {run.scenario.replace('_', ' ')}" if run.scenario else ""
+    return f"{run.suite}{scenario}{', against the baseline' if run.comparisons else ''}"
 
 
 def _envelope(conditions: Sequence[Condition]) -> str:
     if not conditions:
         return "no conditions recorded"
-    counts = [(sum(c.ok is state for c in conditions), _STATES[state].word) for state in (False, True, None)]
+    counts = [(sum(c.ok is state for c in conditions), STATES[state].word) for state in (False, True, None)]
     return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 

@@ -234,7 +234,12 @@ def server_run(
 ) -> Run:
     """Return a search for the highest rate that keeps p99 within 15 ms."""
     rates = [
-        {"rate_per_s": rate, "p99_ns": p99_ms * 1e6, "met": p99_ms <= 15}
+        {
+            "rate_per_s": rate,
+            "p99_ns": p99_ms * 1e6,
+            "p99_high_ns": p99_ms * 1.04e6,
+            "met": p99_ms * 1.04 <= 15,
+        }
         for rate, p99_ms in (
             (50.0, 6.1),
             (100.0, 8.9),
@@ -257,7 +262,7 @@ def periodic_run(
 ) -> Run:
     """Return 500 frames at 10 ms, some of which end late."""
     random = np.random.default_rng(number)
-    latency = (5.3e6 * (1 + random.gamma(0.4, 0.18, 500))).astype(np.int64)
+    latency = (5.3e6 * (1 + random.gamma(0.4, 0.26, 500))).astype(np.int64)
     late = int((latency > 10_000_000).sum())
     each = np.zeros(500, dtype=np.int32)
     shape: dict[str, Any] = {"scenario": "periodic", "n": 500}
