@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness import board as boards
 from harness.errors import ConfigError
@@ -15,12 +15,17 @@ from harness.measure.duet import Undecided, measure_duet
 from harness.measure.latency import measure_offline, measure_single_stream
 from harness.measure.load import measure_load
 from harness.measure.memory import measure_memory
+from harness.measure.scenarios import measure_multi_stream, measure_periodic
+from harness.measure.server import measure_server
 from harness.model import Baseline
 from harness.recorded import compare_recorded
 from harness.selection import Target
 
 if TYPE_CHECKING:
     from harness.session import Session
+
+
+Load = TypeVar("Load")  # a table `scenarios.…` of the plan
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,33 @@ def _from_memory(task: Task, kind: str) -> Observation:
     return Observation(comparisons=comparisons, settings=settings, scenario=run.scenario)
 
 
+def _server(task: Task) -> Observation:
+    load = _asked(task, task.bench.case.server, "server")
+    return measure_server(
+        task.bench,
+        rate_per_s=load.rate_per_s,
+        p99_budget_ns=load.p99_ns,
+        duration_s=load.duration_s,
+        seed=task.seed,
+    )
+
+
+def _periodic(task: Task) -> Observation:
+    load = _asked(task, task.bench.case.periodic, "periodic")
+    return measure_periodic(task.bench, load.period_ns, load.deadline_ns)
+
+
+def _multi_stream(task: Task) -> Observation:
+    load = _asked(task, task.bench.case.multi_stream, "multi_stream")
+    return measure_multi_stream(task.bench, load.samples_per_query)
+
+
+def _asked(task: Task, load: Load | None, scenario: str) -> Load:
+    if load is None:
+        raise ConfigError(f"the plan has no table `scenarios.{scenario}` for it.", where=task.target.id)
+    return load
+
+
 MEASURES: dict[str, Measure] = {
     "deploy": Measure("deploy", boards.FUNCTIONAL, lambda task: measure_load(task.bench)),
     "size_against": Measure(
@@ -111,4 +143,7 @@ MEASURES: dict[str, Measure] = {
         ),
     ),
     "offline": Measure("latency", boards.TIMING, lambda task: measure_offline(task.bench)),
+    "multi_stream": Measure("latency", boards.TIMING, _multi_stream),
+    "server": Measure("latency", boards.TIMING, _server),
+    "periodic": Measure("latency", boards.TIMING, _periodic),
 }
