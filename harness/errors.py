@@ -28,7 +28,8 @@ slug with its exit code; a test keeps page and tree together.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 EXIT_PASS = 0
 EXIT_FAIL = 1
@@ -104,8 +105,21 @@ class DeviceBusy(TransientError):
 
 
 class DeviceError(HarnessError):
+    """The device answered with a failure. `details`: what it gave with it, e.g. of a process that died."""
+
     slug = "device"
     exit_code = EXIT_INFRA
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        next_step: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(what, where=where, next_step=next_step)
+        self.details = dict(details or {})
 
 
 class HostKeyError(DeviceError):

@@ -59,14 +59,22 @@ class Bench:
 
     @contextmanager
     def child(
-        self, name: str, *, batch_size: int = 1, cpus: Sequence[int] | None = None
+        self,
+        name: str,
+        *,
+        batch_size: int = 1,
+        cpus: Sequence[int] | None = None,
+        cgroup: Mapping[str, int] | None = None,
     ) -> Iterator[tuple[Child, int]]:
         """Yield a fresh process with the model loaded and inputs set, and its load time in ns.
 
-        It runs on `cpus`; None: on those that the device's entry pins.
+        It runs on `cpus`; None: on those that the device's entry pins. `cgroup` limits it as in
+        `AgentClient.spawn`.
         """
         wanted = self.board.device.pinned_cpus if cpus is None else tuple(cpus)
-        child = self.board.client.spawn(name, env=self.env.sha256, adapter=self.env.adapter, cpus=wanted)
+        child = self.board.client.spawn(
+            name, env=self.env.sha256, adapter=self.env.adapter, cpus=wanted, cgroup=cgroup
+        )
         try:
             loaded = child.load(self.deployed.path, threads=self.threads, options=self.options())
             if self.signature.inputs or batch_size > 1:  # a command may make its own

@@ -62,6 +62,7 @@ def _death(message: str, details: Mapping[str, Any], where: str) -> HarnessError
             _sentence(f"out of memory: {message}"),
             where=where,
             next_step="Use a smaller model or batch, or a device with more memory.",
+            details=details,
         )
     if number in _CRASHES and op in _RUNS_THE_MODEL:
         name = signal.Signals(number).name
@@ -77,6 +78,7 @@ def _death(message: str, details: Mapping[str, Any], where: str) -> HarnessError
             _sentence(f"out of memory while the runtime was being imported: {message}"),
             where=where,
             next_step="Free memory there, or use a device with more of it.",
+            details=details,
         )
     if op == "start" or number == signal.SIGILL:
         return RuntimeUnavailable(
