@@ -102,7 +102,7 @@ def _resolve(what: str, plan: Plan, folder: Path) -> Choice:
     known = (*there, *(m.name for m in plan.models))
     hint = nearest(what, known) if known else "; nothing is recorded yet"
     raise ConfigError(
-        f"no recorded baseline, model of the plan or file `{what}`{hint}.",
+        f"no recorded baseline, model of the plan or file `{what}`{hint}",
         next_step=f"Record one from a finished session: harness baseline set {sanitised(what)}.",
     )
 
@@ -215,7 +215,7 @@ def _entry_for(choice: Choice, model: PlanModel, device: Device) -> RecordedBase
         hint = f"; it holds {', '.join(held)}" if held else "; it is empty"
         one = f"say --baseline {wanted}={choice.text}, " if len(held) == 1 and not choice.for_one else ""
         raise ConfigError(
-            f"baseline `{name}` has nothing for model `{wanted}`{hint}.",
+            f"baseline `{name}` has nothing for model `{wanted}`{hint}",
             next_step=f"Give the candidate as --model NAME=FILE, {one}or record it too: "
             f"harness baseline set {name}.",
         )

@@ -71,7 +71,7 @@ def read(folder: Path, name: str) -> tuple[RecordedBaseline, ...]:
     if not is_safe_name(name) or not (folder / name / FILE).is_file():
         there = names(folder)
         raise ConfigError(
-            f"no recorded baseline `{name}`{nearest(name, there) if there else ''}.",
+            f"no recorded baseline `{name}`{nearest(name, there)}",
             where=str(folder),
             next_step=f"Record one: harness baseline set {name if is_safe_name(name) else 'NAME'}.",
         )

@@ -45,21 +45,21 @@ def judge_family(
 def judge_alone(c: Comparison, margin: float | None, metric: Metric) -> Judgement:
     """Return the verdict of one comparison as if it were the only one."""
     if c.invalid:
-        return Judgement(Verdict.INVALID, (*(f"{c.metric}: {why}" for why in c.invalid), *c.reasons))
+        return Judgement(Verdict.INVALID, (*(f"{_named(c)}: {why}" for why in c.invalid), *c.reasons))
     if c.value is None:
-        reasons = c.reasons or (f"{c.metric}: there is no comparison",)
+        reasons = c.reasons or (f"{_named(c)}: there is no comparison",)
         return Judgement(Verdict.NOT_JUDGED if margin is None else Verdict.INVALID, reasons)
     numbers = [n for n in (c.value, c.low, c.high) if n is not None]
     low, high = numbers[1] if c.low is not None else -math.inf, c.high if c.high is not None else math.inf
     if any(math.isnan(n) for n in numbers) or low > c.value or c.value > high:
-        what = f"{c.metric}: {c.value:g} with bounds {c.low} and {c.high} is no interval"
+        what = f"{_named(c)}: {c.value:g} with bounds {c.low} and {c.high} is no interval"
         return Judgement(Verdict.INVALID, (what,))
-    said = f"{c.metric}: {describe(c, metric)}"
+    said = f"{_named(c)}: {describe(c, metric)}"
     if margin is None:
         return Judgement(Verdict.NOT_JUDGED, (f"{said}; no margin is set for it", *c.reasons))
     limit = _limit(c, margin, metric)
     good, bad = (c.low, c.high) if metric.direction == LOWER else (c.high, c.low)
-    shown = _signed(c, limit, metric, bare=True)
+    shown = format_margin(margin, metric)
     if bad is not None and _within(bad, limit, metric.direction, strict=c.low != c.high):
         return Judgement(Verdict.PASS, (f"{said}, within its margin of {shown}", *c.reasons))
     if good is not None and not _within(good, limit, metric.direction):
@@ -68,29 +68,42 @@ def judge_alone(c: Comparison, margin: float | None, metric: Metric) -> Judgemen
     return Judgement(Verdict.INCONCLUSIVE, (f"{said}: {why} of {shown}", *c.reasons))
 
 
+def _named(c: Comparison) -> str:
+    """Return the metric with the scenario and batch size that tell it from others of the same run."""
+    batch = f"batch {c.batch_size}" if c.batch_size > 1 else ""
+    scope = ", ".join(filter(None, (c.scenario, batch)))
+    return f"{c.metric} ({scope})" if scope else c.metric
+
+
 def describe(c: Comparison, metric: Metric) -> str:
     """Return "+1.2% against `release` (+0.9% to +1.5%)"."""
     assert c.value is not None
-    text = f"{_signed(c, c.value, metric)} against `{c.baseline_name}`"
+    text = f"{signed_effect(c, c.value, metric)} against `{c.baseline_name}`"
     if c.low is not None and c.high is not None:
         return (
             text
             if c.low == c.high
-            else f"{text} ({_signed(c, c.low, metric)} to {_signed(c, c.high, metric)})"
+            else f"{text} ({signed_effect(c, c.low, metric)} to {signed_effect(c, c.high, metric)})"
         )
     return f"{text} (no interval, n = {c.n})"
 
 
-def _signed(c: Comparison, effect: float, metric: Metric, *, bare: bool = False) -> str:
+def signed_effect(c: Comparison, effect: float, metric: Metric) -> str:
     """Return an effect as a change: "+1.25%", or "-0.4 points" of a metric that is a ratio itself."""
     if c.effect is Effect.RATIO:
-        change = 100 * (effect - 1)
-        return f"{abs(change) if bare else change:{'' if bare else '+'}.3g}%"
-    number = 100 * effect
-    unit = "points" if metric.unit == "ratio" else metric.unit
+        return f"{100 * (effect - 1):+.3g}%"
+    if metric.unit == "ratio":
+        return f"{100 * effect:+.3g} points"
+    text = format_quantity(effect, metric.unit, 3)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def format_margin(margin: float, metric: Metric) -> str:
+    """Return a margin as "1%", or "1 point" of a metric that is a ratio itself."""
+    number = f"{100 * margin:.3g}"
     if metric.unit != "ratio":
-        return format_quantity(abs(effect) if bare else effect, metric.unit, 3)
-    return f"{abs(number) if bare else number:{'' if bare else '+'}.3g} {unit}"
+        return f"{number}%"
+    return f"{number} point" if number == "1" else f"{number} points"
 
 
 def _limit(c: Comparison, margin: float | None, metric: Metric) -> float:

@@ -45,6 +45,7 @@ def facts_of(runs: Sequence[Run], name: str = "", artifact_format: str = "") -> 
             number = RecordedNumber(run.run_id, profile, str(governor) if governor else None, _scoped(m, run))
             numbers[key_of(number.measurement)] = number
     kernel = last.device.details.get("kernel")
+    packages = next((p for run in runs if (p := run.settings.get("runtime_packages"))), ())
     return RecordedBaseline(
         name=name,
         model=plan_name(last.model),
@@ -55,7 +56,7 @@ def facts_of(runs: Sequence[Run], name: str = "", artifact_format: str = "") -> 
         artifact_format=artifact_format,
         runtime=last.runtime,
         runtime_version=last.runtime_version,
-        packages=tuple(str(p) for p in last.settings.get("runtime_packages", ())),
+        packages=tuple(str(p) for p in packages),
         threads=last.threads,
         platform=last.device.platform,
         kernel=str(kernel) if kernel else None,

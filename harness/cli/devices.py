@@ -16,6 +16,7 @@ from harness.cli.options import (
     add_devices_option,
     load_registry,
     positive_number,
+    print_table,
     select_one,
 )
 from harness.errors import ConfigError, HarnessError
@@ -93,7 +94,7 @@ def list_devices(args: argparse.Namespace) -> int:
         if device.name in held:
             states.append(f"held by {held[device.name]}")
         rows.append((device.name, device.type.name, device.kind, _address(device), "; ".join(states)))
-    _print_table(("name", "type", "kind", "address", "state"), rows)
+    print_table(("name", "type", "kind", "address", "state"), rows)
     return 0
 
 
@@ -234,10 +235,3 @@ def _emulated(device: Device) -> Any:
             where=device.name,
         )
     return device.qemu
-
-
-def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")

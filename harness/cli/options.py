@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,25 @@ def add_devices_option(parser: argparse.ArgumentParser, *, again: bool = False) 
 def load_registry(args: argparse.Namespace) -> registries.Registry:
     """Return the registry that --devices names, or the one found from here."""
     return registries.load_registry(registries.find_devices_file(args.devices, Path.cwd()))
+
+
+def reports_dir(args: argparse.Namespace) -> Path:
+    """Return the folder of sessions and baselines: beside the devices.toml that is found, else here."""
+    file = registries.find_devices_file(args.devices, Path.cwd())
+    return (Path.cwd() if registries.is_packaged(file) else file.parent) / "reports"
+
+
+def table_text(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows under their head, each column as wide as its widest cell."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
+    )
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    sys.stdout.write(table_text(head, rows))
 
 
 def select_one(args: argparse.Namespace, name: str) -> Device:
