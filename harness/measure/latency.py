@@ -108,7 +108,9 @@ def measure_single_stream(bench: Bench) -> Observation:
         quantile("first_inference_ns", series[2].values, 50, fidelity, "single_stream"),
     ]
     measurements += [
-        between_processes(quantile(f"latency_p{p}_ns", values, p, fidelity, "single_stream"), p, blocks)
+        between_processes(
+            quantile(f"latency_p{p}_ns", values, p, fidelity, "single_stream", process=process), p, blocks
+        )
         for p in PERCENTILES
     ]
     return Observation(
@@ -150,7 +152,7 @@ def measure_offline(bench: Bench) -> Observation:
             zeros = np.zeros(len(values), dtype=np.int32)
             series.append(Series("latency_ns", "ns", values, zeros, block.clock, batch_size))
             conditions += window_conditions(f"batch {batch_size}", block, wanted)
-            p50 = quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size)
+            p50 = quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size, process=zeros)
             p50 = replace(p50, reasons=(*p50.reasons, "interval: within one process"))
             measurements += [p50, throughput(p50, batch_size)]
     return Observation(

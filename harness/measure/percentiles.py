@@ -18,23 +18,37 @@ MIN_PROCESSES_FOR_T = 4  # below, t spans more than any two processes were ever 
 
 
 def quantile(
-    metric: str, values: Any, p: float, fidelity: Fidelity, scenario: str, batch_size: int = 1
+    metric: str,
+    values: Any,
+    p: float,
+    fidelity: Fidelity,
+    scenario: str,
+    batch_size: int = 1,
+    *,
+    process: Any = None,
 ) -> Measurement:
     """Return the `p`-th percentile of `values` as `metric`, with its 90% order-statistic interval.
 
-    On a virtual clock the extremes stand in for a bound that the count of samples doesn't give.
+    With `process`, the number of each sample's process, samples that follow each other in one process count
+    only as far as they are independent. On a virtual clock the extremes stand in for a bound that the
+    count of samples doesn't give.
     """
     value = stats.percentile(values, p)
-    low, high = stats.percentile_interval(values, p)
     reasons: tuple[str, ...] = ()
+    needed = stats.samples_needed(p)
+    if fidelity is Fidelity.MEASURED and process is not None:
+        found = stats.percentile_interval_autocorrelated(values, p, process=process)
+        low, high, needed = found.low, found.high, found.needed
+        reasons = (f"interval: {found.said}",) if found.said else ()
+    else:
+        low, high = stats.percentile_interval(values, p)
     if fidelity is Fidelity.VIRTUAL:
         if low is None or high is None:
             low = float(values.min()) if low is None else low
             high = float(values.max()) if high is None else high
             reasons = (f"interval: extremes of {len(values)} samples on the virtual clock",)
     elif low is None or high is None:
-        needed = stats.samples_needed(p)
-        reasons = (f"{len(values)} samples can't bound the p{p:g} at 90%; {needed} can",)
+        reasons = (*reasons, f"{len(values)} samples can't bound the p{p:g} at 90%; {needed} can")
     return Measurement(metric, value, low, high, len(values), fidelity, scenario, batch_size, reasons)
 
 
