@@ -30,19 +30,16 @@ from harness.errors import (
 from harness.kinds import MEASURES, Task
 from harness.measure.bench import Bench, Observation
 from harness.measure.duet import Undecided
-from harness.measure.envelope import compute_conditions
+from harness.measure.surroundings import Surroundings
 from harness.model import (
     Budget,
     Comparison,
-    Condition,
     Device,
     DeviceFacts,
     ErrorRecord,
-    Fidelity,
     Outcome,
     Plan,
     Run,
-    Scope,
     SessionRecord,
     Verdict,
 )
@@ -93,6 +90,7 @@ class Session:
         self._misused: set[str] = (
             set()
         )  # targets whose first usage error was told: the next would say the same
+        self._busy: set[str] = set()  # devices on which others went on for longer than was waited
         self._writer: SessionWriter | None = None
         self._started_at = _now()
 
@@ -166,22 +164,15 @@ class Session:
         measure = MEASURES[kind]
         bench = self.bench(target, measure.profile)
         task = Task(self, bench, target, secrets.randbits(32), self._undecided(kind, target, budgets))
-        virtual = bench.time_fidelity is not Fidelity.MEASURED
-        before = bench.board.conditions()
+        around = Surroundings(bench, target.device)
+        if measure.suite == "latency" and kind != "duet" and target.device.name not in self._busy:
+            if not around.wait_until_quiet():
+                self._busy.add(target.device.name)  # its next run needn't wait as long for nothing
         observation = measure.take(task)
-        around = compute_conditions(
-            before,
-            bench.board.conditions(),
-            target.device.type.requires_evidence,
-            limits=target.device.type.limits,
-            virtual=virtual,
-            cpus=target.device.pinned_cpus,
-            governor=target.device.governor or target.device.type.governor,
-        )
         return replace(
             observation,
-            conditions=(*around, *_governor(bench, virtual), *observation.conditions),
-            settings={**_settings(bench, before), **_own(budgets), **observation.settings},
+            conditions=(*around.conditions(), *observation.conditions),
+            settings={**_settings(bench, around.before), **_own(budgets), **observation.settings},
         )
 
     def _undecided(self, kind: str, target: Target, budgets: Sequence[Budget]) -> Undecided:
@@ -351,23 +342,6 @@ def _settings(bench: Bench, before: Mapping[str, Any]) -> dict[str, Any]:
         "governor": ", ".join(governors) or None,
         "governor_set": dict(bench.board.governor),
     }
-
-
-def _governor(bench: Bench, virtual: bool) -> tuple[Condition, ...]:
-    """Return the envelope's line for a governor that was asked for and can't be set; none otherwise."""
-    state = bench.board.governor
-    if "not_set" not in state:
-        return ()
-    return (
-        Condition(
-            "governor",
-            f"not set: {state['not_set']}",
-            str(state["asked"]),
-            None if virtual else False,
-            "Allow it, or leave `governor` out of devices.toml: then it is recorded as it is.",
-            Scope.ABSOLUTE,
-        ),
-    )
 
 
 def _own(budgets: Sequence[Budget]) -> dict[str, Any]:
