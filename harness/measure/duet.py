@@ -53,10 +53,11 @@ class DuetSettings:
     wall_cap_s: float = 240.0  # the longest wait for one duet, on the host's clock
 
 
-# On a physical clock the noise lies between processes (memory layout: 0.5% from duet to duet, against 0.1%
-# for the median of 16 pairs; measured on a shared 2-core host), so time goes into many short duets:
-# half-widths are 0.3% after 12 and 0.15% after 36. On a virtual clock duets agree within 0.01%.
-MEASURED = DuetSettings(12, 3, 16, 2.0, 2000, 0)
+# On a physical clock the noise lies between processes (memory layout: 0.5% from duet to duet of one model,
+# measured on a shared 2-core host), so time goes into many short duets. There blocks of 5 ms gave half-widths
+# of 0.11% in 35 s, blocks of 20 ms 0.14%; with two busy neighbours 0.17% and 0.24%. On a virtual clock duets
+# agree within 0.01%.
+MEASURED = DuetSettings(12, 3, 12, 2.0, 2000, 0, block_ns=5_000_000)
 VIRTUAL = DuetSettings(2, 2, 4, 600.0, 4, SETTLE_NS)
 
 
