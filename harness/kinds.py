@@ -14,7 +14,7 @@ from harness.measure.bench import Bench, Observation
 from harness.measure.duet import Undecided, measure_duet
 from harness.measure.latency import measure_offline, measure_single_stream
 from harness.measure.load import measure_load
-from harness.measure.memory import measure_memory
+from harness.measure.memory import measure_memory, measure_memory_against
 from harness.measure.scenarios import measure_multi_stream, measure_periodic
 from harness.measure.server import measure_server
 from harness.model import Baseline
@@ -134,6 +134,11 @@ MEASURES: dict[str, Measure] = {
         _against(lambda t, b, n: measure_accuracy_against(t.bench, b, n), "accuracy"),
     ),
     "memory": Measure("memory", boards.FUNCTIONAL, lambda task: measure_memory(task.bench)),
+    "memory_against": Measure(
+        "memory",
+        boards.FUNCTIONAL,
+        _against(lambda t, b, n: measure_memory_against(t.bench, b, n, seed=t.seed), "memory"),
+    ),
     "single_stream": Measure("latency", boards.TIMING, lambda task: measure_single_stream(task.bench)),
     "duet": Measure(
         "latency",

@@ -165,9 +165,9 @@ class Session:
         bench = self.bench(target, measure.profile)
         task = Task(self, bench, target, secrets.randbits(32), self._undecided(kind, target, budgets))
         around = Surroundings(bench, target.device)
-        if measure.suite == "latency" and kind != "duet" and target.device.name not in self._busy:
-            if not around.wait_until_quiet():
-                self._busy.add(target.device.name)  # its next run needn't wait as long for nothing
+        needs_quiet = measure.suite == "latency" and kind != "duet" and target.device.name not in self._busy
+        if needs_quiet and not around.wait_until_quiet():
+            self._busy.add(target.device.name)  # its next run needn't wait as long for nothing
         observation = measure.take(task)
         return replace(
             observation,

@@ -238,6 +238,8 @@ def compare(
 
 
 def _median(arms: Arms, fidelity: Fidelity, name: str, confidence: float, seed: int) -> Comparison:
+    import numpy as np
+
     pairs = [block_log_ratios(blocks) for blocks in arms.blocks]
     found = stats.duet_interval(pairs, confidence, seed=seed)
     n = sum(len(p) for p in pairs)
@@ -260,7 +262,7 @@ def _median(arms: Arms, fidelity: Fidelity, name: str, confidence: float, seed: 
         settings={
             "duets": len(pairs),
             "interval_basis": found.basis,
-            "duet_ratios": [_exp(float(stats.median(p))) for p in pairs],
+            "duet_ratios": [math.exp(float(np.median(p))) for p in pairs],
             "lag1_autocorrelation": within,
         },
     )
@@ -282,7 +284,10 @@ def block_medians(blocks: DuetBlocks, arm: int) -> Floats:
 
 def _tail(arms: Arms, p: float, fidelity: Fidelity, name: str, confidence: float, seed: int) -> Comparison:
     sides = [[b.arms[arm].latency_ns for b in arms.blocks] for arm in (CANDIDATE, BASELINE)]
-    found = stats.percentile_ratio_interval(sides[0], sides[1], p, confidence, seed=seed)
+    pairs = [[b.arms[arm].block for b in arms.blocks] for arm in (CANDIDATE, BASELINE)]
+    found = stats.percentile_ratio_interval(
+        sides[0], sides[1], p, confidence, seed=seed, candidate_block=pairs[0], baseline_block=pairs[1]
+    )
     n = min(sum(len(s) for s in side) for side in sides)
     reasons = ("tails come from the pooled samples, so their interval is wider",)
     if found.low is None:

@@ -27,7 +27,7 @@ class Surroundings:
     def wait_until_quiet(self, *, sleep: Callable[[float], None] = time.sleep) -> bool:
         """Wait, for a bounded time, until others leave the CPU alone; return whether they do.
 
-        What the harness itself did there a moment ago counts as load too. On a virtual clock load is not seen.
+        What the harness itself did there a moment ago counts as load too. A virtual clock sees none of it.
         """
         if self._virtual:
             return True
