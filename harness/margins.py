@@ -33,7 +33,7 @@ def judge_family(
         for i, (judgement, margin) in enumerate(zip(judged, margins, strict=True))
         if margin is not None and judgement.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
     ]
-    p_values = [_p_within(comparisons[i], _limit(comparisons[i], margins[i], metrics[i])) for i in family]
+    p_values = [_p_within(comparisons[i], margins[i], metrics[i]) for i in family]
     stands = stats.holm(p_values, ALPHA)
     for i, holds in zip(family, stands, strict=True):
         if judged[i].verdict is Verdict.FAIL and not holds:
@@ -51,7 +51,7 @@ def judge_alone(c: Comparison, margin: float | None, metric: Metric) -> Judgemen
         return Judgement(Verdict.NOT_JUDGED if margin is None else Verdict.INVALID, reasons)
     numbers = [n for n in (c.value, c.low, c.high) if n is not None]
     low, high = numbers[1] if c.low is not None else -math.inf, c.high if c.high is not None else math.inf
-    if any(math.isnan(n) for n in numbers) or low > c.value or c.value > high:
+    if not math.isfinite(c.value) or any(math.isnan(n) for n in numbers) or not low <= c.value <= high:
         what = f"{_named(c)}: {c.value:g} with bounds {c.low} and {c.high} is no interval"
         return Judgement(Verdict.INVALID, (what,))
     said = f"{_named(c)}: {describe(c, metric)}"
@@ -122,19 +122,19 @@ def _within(number: float, limit: float, direction: str, *, strict: bool = False
     return number < limit if direction == LOWER else number > limit
 
 
-def _p_within(c: Comparison, limit: float) -> float:
-    """Return the one-sided p of the observed effect if the true one were at `limit`, to be held to ALPHA."""
-    if c.value is None or c.low is None or c.high is None:
+def _p_within(c: Comparison, margin: float | None, metric: Metric) -> float:
+    """Return the one-sided p of the observed effect if the true one were at the margin, to be held to ALPHA.
+
+    From the half of the interval on the margin's side: an interval of proportions isn't symmetric.
+    """
+    limit = _limit(c, margin, metric)
+    bound = c.low if metric.direction == LOWER else c.high
+    if c.value is None or bound is None or _within(c.value, limit, metric.direction):
         return 1.0
+    if c.effect is Effect.RATIO and min(bound, c.value) <= 0:
+        return 1.0  # no logarithm: such an interval reaches anywhere
     beyond = abs(_scaled(c, c.value) - _scaled(c, limit))
-    worse = c.value > limit if limit >= (1 if c.effect is Effect.RATIO else 0) else c.value < limit
-    if c.low == c.high:
-        return 0.0 if worse else 1.0
-    # the half-width on the side of the limit: an interval of proportions isn't symmetric
-    bound = c.low if c.value > limit else c.high
     half = abs(_scaled(c, c.value) - _scaled(c, bound))
-    if not worse:
-        return 1.0
     if half == 0:
         return 0.0
     p = stats.p_value_beyond(beyond, beyond - half, beyond + half, c.confidence, c.df, 0.0)
@@ -143,4 +143,4 @@ def _p_within(c: Comparison, limit: float) -> float:
 
 
 def _scaled(c: Comparison, effect: float) -> float:
-    return math.log(effect) if c.effect is Effect.RATIO and effect > 0 else effect
+    return math.log(effect) if c.effect is Effect.RATIO else effect
