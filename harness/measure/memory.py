@@ -26,8 +26,8 @@ PROCESSES = 3  # the largest of three counts (chosen: spread between processes w
 PAGE_CACHE = "pages of mapped files count as far as the page cache held them: leave some 15% in a budget"
 NOT_SHOWN = "the device's kernel doesn't show it"
 ITERATIONS = 4  # arenas have grown to their size after the first call; some more to be sure
-BATCH_SIZES = MEASURED.batch_sizes
-# Of fresh processes ABBA: eight on a device, four where starting one takes seconds (an emulated board).
+# where starting a process takes two seconds, an emulated board, some sizes less and one quadruple ABBA do
+BATCH_SIZES, EMULATED_BATCH_SIZES = MEASURED.batch_sizes, (1, 2, 8)
 QUADRUPLES, EMULATED_QUADRUPLES = 2, 1
 COMPARED = ("peak_rss_bytes", "private_dirty_bytes", "model_pages_bytes")
 
@@ -126,10 +126,11 @@ def _sweep(bench: Bench, peak_rss_bytes: int) -> tuple[dict[int, int], dict[str,
     The larger sizes are left out after the first that is refused.
     """
     by_batch, refused = {1: peak_rss_bytes}, {}
-    for index, size in enumerate(BATCH_SIZES):
+    sizes = EMULATED_BATCH_SIZES if _emulated(bench) else BATCH_SIZES
+    for index, size in enumerate(sizes):
         if size == 1:
             continue
-        bench.progress.count("batch size", index, len(BATCH_SIZES))
+        bench.progress.count("batch size", index, len(sizes))
         try:
             with bench.child(f"memory-batch-{size}", batch_size=size) as (child, _):
                 by_batch[size] = run_and_sample(child).peak_rss_bytes
@@ -151,33 +152,51 @@ def _of_batch(size: int, rss: int) -> Measurement:
     )
 
 
+def _emulated(bench: Bench) -> bool:
+    return bench.board.device.kind == "qemu"
+
+
 def _limited(bench: Bench, limit: int, peak_rss_bytes: int) -> tuple[list[Measurement], dict[str, Any]]:
     """Return what came of a fresh process in a cgroup of its own with this memory limit.
 
-    A process that the kernel kills for want of memory is the model's failure, with the figures; a device that
-    has no cgroup for it leaves both metrics without a value, and says why.
+    A process that the kernel kills for want of memory is the model's failure, with what it needs; a device
+    that has no cgroup for it leaves both metrics without a value, and says why.
     """
-    without = f"without one it needs {format_bytes(peak_rss_bytes)} (peak RSS)"
     settings: dict[str, Any] = {"memory_limit_bytes": limit}
-    peak: int | None
+    at = f"limit of {format_bytes(limit)}"
     try:
-        with bench.child("memory-limited", cgroup={"memory_max_bytes": limit}) as (child, _):
-            peak = run_and_sample(child).cgroup_peak_bytes
+        peak, death = _in_cgroup(bench, "memory-limited", limit)
+        if death is None:
+            said = f"it ran within its {at}; peak RSS without one: {format_bytes(peak_rss_bytes)}"
+            return [_kills(0, said), _cgroup_peak(peak, said)], settings
+        # what a cgroup counts is not RSS: pages of files that others read first are not charged to it
+        needs, also = _in_cgroup(
+            bench, "memory-unlimited", bench.board.facts.details.get("ram_bytes") or 1 << 40
+        )
     except Unsupported as why:
-        reasons = (f"not measured under its limit of {format_bytes(limit)}: {why.what}",)
+        reasons = (f"not measured under its {at}: {why.what}",)
         none = [
             Measurement(metric, None, None, None, 0, Fidelity.MEASURED, reasons=reasons)
             for metric in ("oom_kills", "cgroup_peak_bytes")
         ]
         return none, {**settings, "memory_limit_not_set": why.what}
+    if needs is None or also is not None:
+        need = f"its peak RSS is {format_bytes(peak_rss_bytes)}"
+    else:
+        need = f"it needs {format_bytes(needs)} (peak RSS {format_bytes(peak_rss_bytes)})"
+    said = f"killed at its {at}; without one {need}"
+    return [_kills(1, said), _cgroup_peak(peak, said)], {**settings, "killed": death, "needs_bytes": needs}
+
+
+def _in_cgroup(bench: Bench, name: str, limit: int) -> tuple[int | None, str | None]:
+    """Return a process's peak in a cgroup with this limit, and what its death for want of memory says."""
+    try:
+        with bench.child(name, cgroup={"memory_max_bytes": limit}) as (child, _):
+            return run_and_sample(child).cgroup_peak_bytes, None
     except (ModelRejected, RuntimeUnavailable) as death:
         if not death.details.get("oom"):
             raise
-        said = f"killed at its limit of {format_bytes(limit)}; {without}"
-        held = death.details.get("cgroup_peak_bytes")
-        return [_kills(1, said), _cgroup_peak(held, said)], {**settings, "killed": death.what}
-    said = f"it ran within its limit of {format_bytes(limit)}; {without}"
-    return [_kills(0, said), _cgroup_peak(peak, said)], settings
+        return death.details.get("cgroup_peak_bytes"), death.what
 
 
 def _kills(count: int, said: str) -> Measurement:
@@ -197,8 +216,7 @@ def measure_memory_against(bench: Bench, baseline_bench: Bench, baseline_name: s
     """Compare fresh processes of both models, in randomised ABBA order: what drifts hits both alike."""
     import numpy as np
 
-    emulated = bench.board.device.kind == "qemu"
-    order = stats.abba_order(EMULATED_QUADRUPLES if emulated else QUADRUPLES, seed)
+    order = stats.abba_order(EMULATED_QUADRUPLES if _emulated(bench) else QUADRUPLES, seed)
     taken: tuple[list[Memory], list[Memory]] = ([], [])
     for index, arm in enumerate(order):
         bench.progress.count("process", index, len(order))
