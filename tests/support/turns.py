@@ -18,7 +18,7 @@ from harness.remote import AgentClient, Child
 
 LONG_S = 120.0  # never reached: only bounds a test that hangs
 ADAPTER = b"""
-import gc, os, time
+import gc, itertools, os, time
 
 NAME = "turns"
 
@@ -41,11 +41,16 @@ class Session:
         def invoke():
             self.calls += 1
             self.last = x
+            for _ in itertools.repeat(None, options.get("turns", 0)):  # no objects are made
+                pass
             if self.calls == options.get("fail_at"):
                 raise ValueError("bad node")
             if self.calls == options.get("die_at"):
                 os.kill(os.getpid(), 11)
-            time.sleep(60 if self.calls == options.get("hang_at") else options.get("call_s", 0))
+            if self.calls == options.get("hang_at"):
+                time.sleep(60)
+            if "call_s" in options:
+                time.sleep(options["call_s"])
         return invoke
 
     def read_outputs(self):

@@ -1,0 +1,64 @@
+"""What the timing profile promises: time and instructions that repeat, for user `pi` too."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from support.device import emulated_device
+from support.turns import LONG_S, agent_on, loaded
+
+from harness.agent.model import SETTLE_NS
+from harness.connect.qemu import QemuConnection
+from harness.remote import AgentClient, Child
+
+pytestmark = pytest.mark.device
+TURNS = 100_000  # some ms of guest time
+
+
+@pytest.fixture(scope="module")
+def ready() -> Iterator[tuple[AgentClient, str]]:
+    device = dataclasses.replace(emulated_device(), name="rpi4-virtual-clock")
+    connection = QemuConnection.open(device, profile="timing")
+    try:
+        with agent_on(connection) as started:
+            yield started
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def pair(ready: tuple[AgentClient, str]) -> Iterator[list[Child]]:
+    children = [loaded(ready[0], name, ready[1], turns=TURNS) for name in ("candidate", "baseline")]
+    yield children
+    for child in children:
+        child.close()
+
+
+def test_instructions_repeat(pair: list[Child]) -> None:
+    windows = [child.measure(iterations=16, warmup_max=8, timeout_s=LONG_S) for child in pair for _ in "123"]
+    counts = [window.instructions for window in windows]
+    assert all(counts), windows[0].not_counted
+    assert max(counts) / min(counts) < 1.0005
+    assert min(counts) > 16 * TURNS
+
+
+def test_a_duet_of_one_model_shows_no_difference(ready: tuple[AgentClient, str], pair: list[Child]) -> None:
+    duet = ready[0].duet(
+        pair, pairs=6, seed=5, block_calls=4, settle_ns=SETTLE_NS, warmup_max=8, timeout_s=LONG_S
+    )
+    medians = np.array(
+        [[np.median(arm.latency_ns[arm.block == k]) for k in range(duet.pairs_got)] for arm in duet.arms]
+    )
+    assert abs(np.median(np.log(medians[0] / medians[1]))) < 5e-4
+    for arm in duet.arms:
+        assert arm.instructions is not None, arm.not_counted
+        assert np.ptp(arm.instructions) / arm.instructions.min() < 1e-3
+
+
+def test_a_schedule_holds_on_one_core(pair: list[Child]) -> None:
+    block = pair[0].paced(np.arange(10) * 20_000_000, spin_ns=10**9, timeout_s=LONG_S)
+    assert block.ended_by == "schedule"
+    assert np.median(block.start_ns - block.due_ns) < 100_000
