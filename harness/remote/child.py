@@ -224,9 +224,9 @@ class Child:
     ) -> PacedBlock:
         """Warm up, then call on a schedule: ns from its start, ascending.
 
-        The last `spin_ns` of each wait are a busy loop (default: 200 µs). With an only core let it cover whole
-        waits: what has slept loses the core for a tick in its next call. Ends early ("overload") where a call
-        would begin more than `max_behind_ns` late. Raises Unsupported for a command.
+        The last `spin_ns` of each wait are a busy loop (default: 200 µs). With an only core let it cover the
+        whole wait: what has slept loses the core for a tick in its next call. Ends early ("overload") where a
+        call would begin more than `max_behind_ns` late. Raises Unsupported for a command.
         """
         import numpy as np
 
