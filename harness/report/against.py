@@ -12,6 +12,7 @@ from harness.report.data import ReportData
 from harness.report.effects import (
     METHOD_MEANINGS,
     METHODS,
+    amount,
     change_of,
     how_of,
     interval_of_change,
@@ -20,15 +21,14 @@ from harness.report.effects import (
 )
 from harness.report.figure import Cell, Figure, Mark, Panel, figure, subjects
 from harness.report.wording import Badge, fidelity_badge, scope_of, verdict_badge
-from harness.units import format_quantity
 
 # A plot reaches as far as its intervals do, but no further than this many of its narrowest margins: beyond it
 # the margin itself could no longer be seen. What lies further is an arrow at the edge, with its number.
 _MOST_MARGINS = 20
 _LEAST_MARGINS = 1.3
-_JUDGED = (Verdict.FAIL, Verdict.INVALID, Verdict.INCONCLUSIVE, Verdict.PASS)
+# worst first
 _SAID = {
-    Verdict.FAIL: "worse by more than its margin",
+    Verdict.FAIL: "worse than its margin allows",
     Verdict.INVALID: "not valid",
     Verdict.INCONCLUSIVE: "can't be told yet",
     Verdict.PASS: "within its margin",
@@ -93,8 +93,8 @@ def compared_row(data: ReportData, result: Result) -> ComparedRow:
         metric=result.metric,
         name=METRICS[result.metric].title,
         scope=scope_of(result, data.runs_by_id.get(result.run_id)),
-        candidate=format_quantity(c.candidate, result.unit),
-        baseline=format_quantity(c.baseline, result.unit),
+        candidate=amount(c.candidate, result.unit),
+        baseline=amount(c.baseline, result.unit),
         change=change_of(c),
         interval=interval_of_change(c),
         leaning=_leaning(c),
@@ -151,23 +151,22 @@ def _standings(data: ReportData, results: Sequence[Result]) -> tuple[Standing, .
 
 
 def _said(results: Sequence[Result]) -> list[str]:
-    """Return a phrase for each verdict: what is wrong metric by metric, what is right as a count."""
+    """Return a phrase for each verdict with its metrics; of those without a margin, what moved."""
     lines = []
-    for verdict in _JUDGED:
+    for verdict, phrase in _SAID.items():
         mine = [r for r in results if r.verdict is verdict]
-        if not mine:
-            continue
-        if verdict is Verdict.PASS:
-            lines.append(f"{len(mine)} within {'their margins' if len(mine) > 1 else 'its margin'}")
-            continue
-        named = ", ".join(f"{METRICS[r.metric].title} {change_of(_compared(r))}" for r in mine)
-        lines.append(f"{_SAID[verdict]}: {named}")
+        if mine:
+            lines.append(f"{phrase}: {_named(mine)}")
     unjudged = [r for r in results if r.verdict is Verdict.NOT_JUDGED]
-    worse = [r for r in unjudged if _leaning(_compared(r)) == "worse"]
     if unjudged:
-        named = ", ".join(f"{METRICS[r.metric].title} {change_of(_compared(r))}" for r in worse)
-        lines.append(f"{len(unjudged)} without a margin{f'; worse among them: {named}' if worse else ''}")
+        moved = {way: [r for r in unjudged if _leaning(_compared(r)) == way] for way in ("worse", "better")}
+        parts = [f"{way}: {_named(mine)}" for way, mine in moved.items() if mine]
+        lines.append("; ".join([f"{len(unjudged)} without a margin", *parts]))
     return lines
+
+
+def _named(results: Sequence[Result]) -> str:
+    return ", ".join(f"{METRICS[r.metric].title} {change_of(_compared(r))}" for r in results)
 
 
 def _identities(data: ReportData, results: Sequence[Result]) -> list[str]:

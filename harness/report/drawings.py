@@ -109,6 +109,12 @@ def _forest(axes: Any, panel: Panel) -> None:
         middle, *ends = mark.x
         reach = [min(max(end, low), high) for end in ends]
         axes.plot(reach, [row] * len(reach), color=shade, linewidth=2.2, solid_capstyle="butt")
+        for end in ends:
+            if not low <= end <= high and low <= middle <= high:
+                axes.plot(
+                    [low if end < low else high], [row], marker="<" if end < low else ">", markersize=4.5,
+                    color=shade, clip_on=False,
+                )  # fmt: skip
         shape = "<" if middle < low else ">" if middle > high else _SHAPES.get(mark.tone, "o")
         axes.plot(
             [min(max(middle, low), high)], [row], marker=shape, markersize=6.5, color=shade, clip_on=False,

@@ -52,6 +52,13 @@ def interval_of_change(c: Comparison) -> str:
     return f"{low} to {high}{level}"
 
 
+def amount(value: float | None, unit: str) -> str:
+    """Return a number of its own beside another: a count in full, with its thousands apart."""
+    if value is not None and unit == "1" and abs(value) >= 10_000 and math.isfinite(value):
+        return f"{value:,.0f}"
+    return format_quantity(value, unit)
+
+
 def margin_of(result: Result) -> str:
     """Return how much worse a result may be than its baseline, "1%"; "–" where nothing says so."""
     c = result.comparison
@@ -99,7 +106,7 @@ def _decimals(c: Comparison) -> int | None:
     half = abs(_change(c, c.high) - _change(c, c.low)) / 2
     if not math.isfinite(half) or half <= 0:
         return None
-    return 0 if half >= 10 else min(4, max(1, -math.floor(math.log10(half))))
+    return 0 if half >= 10 else min(4, max(1, -math.floor(math.log10(half) + 1e-9)))
 
 
 def _number(change: float, decimals: int | None) -> str:

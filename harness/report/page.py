@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.gate import OUTCOME, worst
 from harness.metrics import METRICS
-from harness.model import Result, Verdict
+from harness.model import Result, Run, Verdict
 from harness.report.against import Against, ComparedRow, build_against, compared_row
 from harness.report.calibration import Calibrations, build_calibrations
 from harness.report.data import ReportData
@@ -49,6 +49,7 @@ class Row:
     n: str
     fidelity: Badge | None
     verdict: Badge
+    breached: bool  # nothing judges it, and its run's conditions were breached
     reasons: tuple[str, ...]
 
 
@@ -205,6 +206,9 @@ def _row(data: ReportData, result: Result) -> Row:
     run = data.runs_by_id.get(result.run_id)
     row = METRICS.get(result.metric)
     is_outcome = result.metric == OUTCOME
+    reasons = _shown_reasons(data, result)
+    # of a number that nothing judges, the validity table tells these once for all
+    told = [r for r in reasons if _is_breach(run, r)] if result.verdict is Verdict.NOT_JUDGED else []
     return Row(
         metric=f"{result.suite} run" if is_outcome else result.metric,
         name=f"Run of {result.suite}" if is_outcome else row.title if row else result.metric,
@@ -215,8 +219,15 @@ def _row(data: ReportData, result: Result) -> Row:
         n=str(result.n) if result.n else "–",
         fidelity=fidelity_badge(result.fidelity),
         verdict=verdict_badge(result.verdict),
-        reasons=_shown_reasons(data, result),
+        breached=bool(told),
+        reasons=tuple(reason for reason in reasons if reason not in told),
     )
+
+
+def _is_breach(run: Run | None, reason: str) -> bool:
+    """Return whether a reason is a breached condition of the run, as `results` words it."""
+    breached = [c for c in run.conditions if c.ok is False] if run is not None else []
+    return any(reason.startswith(f"{c.name}: {c.observed}, expected") for c in breached)
 
 
 def _shown_reasons(data: ReportData, result: Result) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import records
+from support import compared, records
 
 from harness.model import Condition
 from harness.report import write_report
@@ -39,6 +39,16 @@ Open = Callable[..., Opened]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(records.write_session(tmp_path_factory.mktemp("report"))).html
+
+
+@pytest.fixture(scope="module")
+def against(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A session that compared, on two devices, and played every scenario."""
+    scenarios = (compared.server_run(), compared.periodic_run(), compared.multi_stream_run())
+    duet = compared.duet_run(number=51, device=records.LOCAL, duets=5, pairs=60)
+    record = compared.session(devices=(records.PI, records.LOCAL))
+    runs = (*compared.comparing_runs(), *scenarios, duet)
+    return write_report(records.write_session(tmp_path_factory.mktemp("against"), record, runs)).html
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +114,7 @@ def test_hostile_names_run_nothing(hostile: Path, show: Open) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 400, 768, 1280, 1920])
-@pytest.mark.parametrize("which", ["report", "hostile"])
+@pytest.mark.parametrize("which", ["report", "hostile", "against"])
 def test_the_page_never_scrolls_sideways(
     request: pytest.FixtureRequest, show: Open, which: str, width: int
 ) -> None:
@@ -132,9 +142,12 @@ def test_dark_is_dark_and_light_is_light(report: Path, show: Open) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_what_is_behind_it(report: Path, show: Open, scheme: str) -> None:
+@pytest.mark.parametrize("which", ["report", "against"])
+def test_every_text_stands_out_from_what_is_behind_it(
+    request: pytest.FixtureRequest, show: Open, which: str, scheme: str
+) -> None:
     """WCAG 2.2, 1.4.3: a contrast of 4.5 for text of this size, drawings included."""
-    tab = show(report, scheme=scheme).tab
+    tab = show(request.getfixturevalue(which), scheme=scheme).tab
     _open_all(tab)
     poor = tab.evaluate(_CONTRAST)
     assert poor == []
@@ -166,6 +179,33 @@ _CONTRAST = """() => {
     if (ratio < 4.5) poor.add(`${e.tagName}.${e.className.baseVal ?? e.className}: ${ratio.toFixed(2)}`);
   }
   return [...poor];
+}"""
+
+
+def test_no_text_of_a_drawing_leaves_it_or_covers_another(against: Path, show: Open) -> None:
+    tab = show(against).tab
+    wrong = tab.evaluate(_CROWDED)
+    assert wrong == []
+
+
+_CROWDED = """() => {
+  const wrong = [];
+  for (const svg of document.querySelectorAll('svg.plot')) {
+    const frame = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll('text')].map(e => [e.textContent, e.getBoundingClientRect()]);
+    texts.forEach(([said, a], i) => {
+      const left = frame.left - 1, right = frame.right + 1, top = frame.top - 1, bottom = frame.bottom + 1;
+      if (a.left < left || a.right > right || a.top < top || a.bottom > bottom)
+        wrong.push(`${svg.querySelector('title').textContent}: "${said}" leaves the drawing`);
+      for (const [other, b] of texts.slice(i + 1)) {
+        const over = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (over > 3 && down > 4)
+          wrong.push(`${svg.querySelector('title').textContent}: "${said}" covers "${other}"`);
+      }
+    });
+  }
+  return wrong.slice(0, 8);
 }"""
 
 

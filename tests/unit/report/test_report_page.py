@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import records
+from support import compared, records
 
 from harness.model import Condition, ErrorRecord, Outcome
 from harness.report import write_report
@@ -68,46 +69,62 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return _page(tmp_path_factory.mktemp("sample"))
 
 
-def test_the_page_is_well_formed_and_leads_with_the_verdict(sample: Page) -> None:
-    assert sample.wrong == []
+@pytest.fixture(scope="module", params=["plain", "compared"])
+def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A session's page without comparisons, and one with all that a comparing session and scenarios show."""
+    if request.param == "plain":
+        found: Page = request.getfixturevalue("sample")
+        return found
+    scenarios = (compared.server_run(), compared.periodic_run(), compared.multi_stream_run())
+    runs = (*compared.comparing_runs(), *scenarios)
+    record = compared.session(devices=(records.PI, records.LOCAL))
+    folder = records.write_session(tmp_path_factory.mktemp("compared"), record, runs)
+    return Page(write_report(folder).html.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_well_formed(either: Page) -> None:
+    assert either.wrong == []
+    assert len(either.of("h1")) == 1
+
+
+def test_the_page_leads_with_the_verdict(sample: Page) -> None:
     words = _words(sample)
     assert words.index("INFRA ERROR") < words.index("At a glance") < words.index("Provenance")
-    assert len(sample.of("h1")) == 1
 
 
-def test_ids_are_unique_and_links_within_the_page_lead_somewhere(sample: Page) -> None:
-    ids = [attrs["id"] for _, attrs in sample.elements if "id" in attrs]
+def test_ids_are_unique_and_links_within_the_page_lead_somewhere(either: Page) -> None:
+    ids = [attrs["id"] for _, attrs in either.elements if "id" in attrs]
     assert len(set(ids)) == len(ids)
     targets = {
-        (a.get("href") or "")[1:] for a in sample.of("a", "use") if (a.get("href") or "").startswith("#")
+        (a.get("href") or "")[1:] for a in either.of("a", "use") if (a.get("href") or "").startswith("#")
     }
     assert targets <= set(ids)
-    for _, attrs in sample.elements:
+    for _, attrs in either.elements:
         for id_ in (attrs.get("aria-labelledby") or "").split():
             assert id_ in ids
 
 
-def test_nothing_is_loaded_and_nothing_runs(sample: Page) -> None:
-    assert sample.of("script", "iframe", "object", "embed", "img") == []
-    for tag, attrs in sample.elements:
+def test_nothing_is_loaded_and_nothing_runs(either: Page) -> None:
+    assert either.of("script", "iframe", "object", "embed", "img") == []
+    for tag, attrs in either.elements:
         assert not [name for name in attrs if name.startswith("on")], tag
         for name in ("src", "href", "action", "data"):
             value = attrs.get(name)
             assert value is None or value.startswith(("#", "data:")), (tag, name, value)
 
 
-def test_the_page_can_be_used_without_seeing_it(sample: Page) -> None:
-    assert sample.of("html")[0]["lang"] == "en"
-    tables = len(sample.of("table"))
-    assert tables == len(sample.of("caption"))
-    assert all("scope" in attrs for attrs in sample.of("th"))
+def test_the_page_can_be_used_without_seeing_it(either: Page) -> None:
+    assert either.of("html")[0]["lang"] == "en"
+    tables = len(either.of("table"))
+    assert tables == len(either.of("caption"))
+    assert all("scope" in attrs for attrs in either.of("th"))
     # what scrolls sideways can be reached by keyboard and has a name
-    scrolls = [a for _, a in sample.elements if a.get("class") == "scroll"]
+    scrolls = [a for _, a in either.elements if a.get("class") == "scroll"]
     assert all(
         a.get("tabindex") == "0" and (a.get("aria-label") or a.get("aria-labelledby")) for a in scrolls
     )
-    assert all(a.get("role") == "img" and a.get("aria-labelledby") for a in sample.of("svg"))
-    assert any(a.get("class") == "skip" for a in sample.of("a"))
+    assert all(a.get("role") == "img" and a.get("aria-labelledby") for a in either.of("svg"))
+    assert any(a.get("class") == "skip" for a in either.of("a"))
 
 
 def test_every_figure_has_its_data_beside_it(sample: Page) -> None:
@@ -231,3 +248,12 @@ def test_the_page_stays_small(tmp_path: Path) -> None:
 )
 def test_times_read_with_their_zone(stamp: str, shown: str) -> None:
     assert when(stamp) == shown
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_sessions_of_every_version_render(tmp_path: Path, version: str) -> None:
+    kept = Path(__file__).parents[1] / "store" / "fixtures" / version
+    folder = shutil.copytree(kept, tmp_path / version)
+    page = Page(write_report(folder).html.read_text(encoding="utf-8"))
+    assert page.wrong == []
+    assert ("Against the baseline" in _words(page)) == (version != "v1")
