@@ -44,6 +44,21 @@ def _strip_arms(axes: Any, panel: Panel) -> None:
     _legend(axes)
 
 
+def _ladder(axes: Any, panel: Panel) -> None:
+    candidate, baseline = (dict(zip(mark.x, mark.y, strict=True)) for mark in panel.marks)
+    for number in candidate.keys() & baseline.keys():
+        axes.plot([number] * 2, [candidate[number], baseline[number]], color=GRID, linewidth=1.4, zorder=1)
+    for mark in panel.marks:
+        axes.plot(
+            mark.x, mark.y, linestyle="none", marker="o", markersize=4, label=mark.label,
+            color=MUTED if mark.hollow else colour(mark),
+        )  # fmt: skip
+    axes.margins(x=0.03, y=0.08)
+    axes.grid(visible=False, axis="x")
+    plain_ticks(axes, "y")
+    _legend(axes)
+
+
 def _drift(axes: Any, panel: Panel) -> None:
     named: set[str] = set()
     for mark in panel.marks:
@@ -73,9 +88,12 @@ def _ratios(axes: Any, panel: Panel) -> None:
     plain_ticks(axes, "y")
 
 
+_MAX_PARTS = 16  # with more, the lines would hide what they part
+
 ARM_KINDS: dict[str, Callable[[Any, Panel], None]] = {
     "ecdf_arms": _ecdf_arms,
     "strip_arms": _strip_arms,
+    "ladder": _ladder,
     "drift": _drift,
     "pair_ratios": _ratios,
 }
@@ -101,7 +119,7 @@ def _robust_span(values: Any, limit: float | None) -> tuple[float, float]:
 
 def _parts(axes: Any, marks: Any) -> None:
     """Draw where one duet ends and the next begins."""
-    for before, after in itertools.pairwise(marks):
+    for before, after in itertools.pairwise(marks if len(marks) <= _MAX_PARTS else []):
         axes.axvline((before.x[-1] + after.x[0]) / 2, color=GRID, linewidth=1.2, zorder=0.5)
     axes.set_xlim(marks[0].x[0] - 0.5, marks[-1].x[-1] + 0.5)
     axes.grid(visible=False, axis="x")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 ARMS = ("candidate", "baseline")
+_MAX_STRIPS = 12  # duets of a panel: with more, a pair of strips is too narrow to read
 _MAX_STRIP_POINTS = 480  # of a panel, shared among its processes
 _MAX_PAIRS = 240  # of a panel: what can be told apart over its width
 
@@ -130,45 +131,51 @@ def _processes(duets: Sequence[_Duet]) -> Figure | None:
     panels, rows, seen = [], [], []
     for duet in duets:
         numbers = [int(n) for n in np.unique(duet.arms[0].process)]
-        most = max(8, _MAX_STRIP_POINTS // (2 * len(numbers)))
+        shown = len(numbers) <= _MAX_STRIPS
         factor, unit = scale("ns", max(float(series.values.max()) for series in duet.arms))
-        marks: list[Mark] = []
-        medians: dict[str, list[float]] = {arm: [] for arm in ARMS}
+        strips: list[Mark] = []
+        medians: dict[str, dict[int, float]] = {arm: {} for arm in ARMS}
         for number in numbers:
             for arm, series, aside in zip(ARMS, duet.arms, (-0.21, 0.21), strict=True):
                 values = np.sort(series.values[series.process == number].astype(np.float64))
                 if not values.size:
                     continue
-                medians[arm].append(float(np.median(values)))
-                kept = values[thinned(values.size, most, 2)]
-                marks.append(_arm_mark(duet, arm, kept / factor, (number + 1 + aside,) * kept.size))
-                rows += [(*duet.key(), number, arm, float(v)) for v in kept]
+                medians[arm][number] = float(np.median(values))
+                rows.append((*duet.key(), number, arm, "median", medians[arm][number]))
+                if shown:
+                    kept = values[thinned(values.size, _MAX_STRIP_POINTS // (2 * len(numbers)), 2)]
+                    strips.append(_arm_mark(duet, arm, kept / factor, (number + 1 + aside,) * kept.size))
+                    rows += [(*duet.key(), number, arm, "inference", float(v)) for v in kept]
+        ladder = [
+            _arm_mark(duet, arm, [n + 1 for n in found], [value / factor for value in found.values()])
+            for arm, found in medians.items()
+        ]
         words = [
-            f"{arm}: medians from {format_quantity(min(found), 'ns', 4)} to "
-            f"{format_quantity(max(found), 'ns', 4)}"
+            f"{arm}: medians from {format_quantity(min(found.values()), 'ns', 4)} to "
+            f"{format_quantity(max(found.values()), 'ns', 4)}"
             for arm, found in medians.items()
             if found
         ]
         panels.append(
             Panel(
-                "strip_arms",
+                "strip_arms" if shown else "ladder",
                 duet.label,
                 f"{len(numbers)} duets of fresh processes. {'; '.join(words)}.",
                 "duet",
-                f"latency, {unit} ({duet.fidelity})",
-                tuple(marks),
+                f"{'latency' if shown else 'median'}, {unit} ({duet.fidelity})",
+                tuple(strips if shown else ladder),
             )
         )
         seen.append(duet.fidelity)
     return figure(
         "duet-processes",
         "Both arms by duet",
-        "Each duet is a fresh pair of processes, candidate left and baseline right: a dot is one inference, "
-        "a bar a process's median. Where the step between the bars is the same in each duet, it is the "
-        "model's; where it isn't, processes differ more than models.",
+        "Each duet is a fresh pair of processes: a dot is one inference and a bar a process's median, or, "
+        "where there are many duets, a dot is a process's median. Where the step between the arms is the "
+        "same in each duet, it is the model's; where it isn't, processes differ more than models.",
         seen,
         panels,
-        (*_KEY, "duet", "arm", "latency_ns"),
+        (*_KEY, "duet", "arm", "of", "latency_ns"),
         rows,
     )
 
@@ -198,7 +205,7 @@ def _blocks(duets: Sequence[_Duet]) -> Figure | None:
         "Block by block",
         "The first panel of a run: the median of each block, arm by arm, in the order they were run. Drift, "
         "heat and neighbours move both. The second: the change within each pair, in which they cancel; a bar "
-        "is a duet's median, the dashed line the margin. Faint lines part the duets.",
+        "is a duet's median, the dashed line the margin. Lines break where a new duet begins.",
         seen,
         panels,
         (*_KEY, "duet", "pair", "candidate_ns", "baseline_ns", "ratio"),

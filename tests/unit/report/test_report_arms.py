@@ -88,6 +88,17 @@ def test_strips_stand_side_by_side_in_each_duet(tmp_path: Path) -> None:
     ]
 
 
+def test_many_duets_are_shown_by_their_medians(tmp_path: Path) -> None:
+    run = compared.duet_run(duets=13)
+    figure = _figures(tmp_path, run)["duet-processes"]
+    (panel,) = figure.panels
+    candidate, baseline = panel.marks
+    assert candidate.x == baseline.x == tuple(range(1, 14))
+    values = run.series[1].values[run.series[1].process == 4]
+    assert baseline.y[4] == pytest.approx(np.median(values) / 1e6)
+    assert {row[-2] for row in figure.rows} == {"median"}
+
+
 def test_arms_stay_out_of_the_figures_of_plain_latency(tmp_path: Path) -> None:
     figures = _figures(tmp_path, *records.model_runs("digits_fp32_onnx"), compared.duet_run())
     assert len(figures["latency-ecdf"].panels) == 1
