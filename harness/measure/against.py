@@ -7,6 +7,7 @@ difference, which is narrower than two intervals side by side.
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 from harness import stats
@@ -218,8 +219,10 @@ def _paired_auc(ours: Array, theirs: Array, labels: Array) -> Paired:
 def _paired_rmse(ours: Array, theirs: Array, labels: Array) -> Paired:
     """Return the ratio of two root mean squared errors, given each sample's squared error."""
     if not theirs.any():
-        ratio = math.inf if ours.any() else 1.0
-        return ratio, ratio, ratio, {}, ("the baseline makes no error at all",)
+        if not ours.any():
+            return 1.0, 1.0, 1.0, {}, ("neither makes any error",)
+        worse = sys.float_info.max  # any error is beyond any margin; a number, so that it is judged
+        return worse, worse, worse, {}, ("the baseline makes no error at all, the candidate does",)
     value = math.sqrt(float(ours.mean()) / float(theirs.mean()))
     if not ours.any():
         return value, value, value, {}, ("the candidate makes no error at all",)
