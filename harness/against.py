@@ -1,7 +1,8 @@
 """What --baseline picks: for each chosen model and device, what it is compared with.
 
 `[MODEL=]WHAT`: WHAT is the name of a recorded baseline, a model of the plan, or a file. Without MODEL it is
-for every chosen model but itself.
+for every chosen model but itself. A model that no --baseline is for has the plan's `baseline`; `--baseline
+none` compares nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from harness.model import Baseline, Device, Plan, PlanModel, RecordedBaseline, R
 from harness.selection import models_key, require_model_file, sanitised
 
 RECORDED_PREFIX = "recorded:"  # tells a recorded baseline from a file or a model of the same name
+NONE = "none"
 _SEPARATORS = ("/", "\\")
 
 
@@ -41,6 +43,10 @@ def choose(
     """
     problems: list[str] = []
     chosen: dict[str, Choice] = {}
+    if NONE in given:
+        if len(given) > 1:
+            raise ConfigError(f"`{NONE}` compares nothing: give it alone.", where="--baseline")
+        return chosen
     for text in dict.fromkeys(given):
         try:
             wanted, what = _split(text, plan, models, folder)
@@ -57,6 +63,28 @@ def choose(
             problems += error.problems if len(error.problems) > 1 else [str(error)]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), where="--baseline")
+    return {**_planned([m for m in models if m.name not in chosen], plan, folder), **chosen}
+
+
+def _planned(models: Iterable[PlanModel], plan: Plan, folder: Path) -> Mapping[str, Choice]:
+    """Return what the plan's own `baseline` keys say of these models; files are relative to the plan's."""
+    chosen: dict[str, Choice] = {}
+    problems: list[str] = []
+    for model in models:
+        if model.baseline is None:
+            continue
+        beside = plan.path.parent / model.baseline if plan.path else Path(model.baseline)
+        try:
+            what = str(beside.resolve()) if beside.is_file() else model.baseline
+            choice = replace(_resolve(what, plan, folder), text=model.baseline, for_one=True)
+        except ConfigError as error:
+            place = f"models.{plan_name(model.name)}.baseline"
+            problems.append(f"{place}: {error} Or compare nothing: --baseline {NONE}.")
+            continue
+        if not _is_itself(choice, model):
+            chosen[model.name] = choice
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)), where=str(plan.path))
     return chosen
 
 

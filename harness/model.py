@@ -323,6 +323,7 @@ class PlanModel:
     server: ServerLoad | None = None
     periodic: PeriodicLoad | None = None
     multi_stream: MultiStreamLoad | None = None
+    baseline: str | None = None  # what it is compared with, unless --baseline says otherwise
 
 
 @dataclass(frozen=True)

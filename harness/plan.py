@@ -160,6 +160,7 @@ def _parse_model(name: str, section: Section) -> PlanModel:
         rtol=section.quantity("rtol", "1", at_least=0),
         atol=section.quantity("atol", "1", at_least=0),
         golden_path=section.path("golden"),
+        baseline=section.text("baseline"),
         memory_limit_bytes=_parse_memory_limit(section),
         **_parse_scenarios(section),
     )

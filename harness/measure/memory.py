@@ -270,7 +270,8 @@ def _compare(
             if found.low is not None and found.high is not None:
                 low, high = math.exp(found.low), math.exp(found.high)
             else:
-                low, high = min(a) / max(b), max(a) / min(b)
+                # the mean of logarithms rounds: where all agree it may end a bit beside their ratio
+                low, high = min(min(a) / max(b), ratio), max(max(a) / min(b), ratio)
                 reasons = (f"interval: smallest to largest of {len(a)} fresh processes of each",)
     return Comparison(
         metric,
