@@ -10,7 +10,15 @@ import pytest
 
 from harness import plan as plans
 from harness.errors import ConfigError
-from harness.model import Budget, Fidelity, PlanModel, RuntimeSpec
+from harness.model import (
+    Budget,
+    Fidelity,
+    MultiStreamLoad,
+    PeriodicLoad,
+    PlanModel,
+    RuntimeSpec,
+    ServerLoad,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,6 +115,63 @@ def test_budgets_are_in_stored_units_and_know_their_place(tmp_path):
     )  # fmt: skip
 
 
+def test_margins_stand_beside_limits_or_alone(tmp_path):
+    text = (
+        MODEL
+        + """[budgets.rpi4.m]
+latency_p50_ns = { margin = "1 %" }
+latency_p99_ns = [{ limit = "9 ms", margin = "10 %" }, { margin = 0.05, fidelity = "virtual" }]
+accuracy = { limit = "95 %", margin = "0.5 %" }
+model_size_bytes = { margin = 0 }
+"""
+    )
+    found = {
+        (b.metric, str(b.fidelity)): (b.limit, b.margin)
+        for b in plans.load_plan(write(tmp_path, text)).budgets
+    }
+    assert found == {
+        ("latency_p50_ns", "measured"): (None, 0.01),
+        ("latency_p99_ns", "measured"): (9e6, 0.1),
+        ("latency_p99_ns", "virtual"): (None, 0.05),
+        ("accuracy", "measured"): (0.95, 0.005),
+        ("model_size_bytes", "measured"): (None, 0.0),
+    }
+
+
+def test_loads_golden_outputs_and_a_memory_limit(tmp_path):
+    text = """
+[models.m]
+path = "m.onnx"
+golden = "../golden.npz"
+memory_limit = "128 MB"
+[models.m.scenarios.server]
+p99 = "48 ms"
+duration_s = "1 min"
+[models.m.scenarios.periodic]
+period = "10 ms"
+[models.m.scenarios.multi_stream]
+samples_per_query = 8
+[models.n]
+path = "m.onnx"
+[models.n.scenarios]
+server = { rate = "50 /s" }
+periodic = { period = "10 ms", deadline = "8 ms" }
+"""
+    path = write(tmp_path, text)
+    m, n = plans.load_plan(path).models
+    assert (m.golden_path, m.memory_limit_bytes) == (tmp_path / "golden.npz", 128_000_000)
+    assert m.server == ServerLoad(p99_ns=48e6, duration_s=60.0)
+    assert m.periodic == PeriodicLoad(10e6, 10e6)
+    assert m.multi_stream == MultiStreamLoad(8)
+    assert (n.server, n.periodic) == (ServerLoad(rate_per_s=50.0), PeriodicLoad(10e6, 8e6))
+    assert (n.multi_stream, n.golden_path, n.memory_limit_bytes) == (None, None, None)
+    (path.parent / "m.onnx").write_bytes(b"x")
+    (tmp_path / "golden.npz").write_bytes(b"x")
+    case = plans.resolve_case(m)
+    assert (case.server, case.periodic, case.multi_stream) == (m.server, m.periodic, m.multi_stream)
+    assert (case.golden_path, case.memory_limit_bytes) == (m.golden_path, m.memory_limit_bytes)
+
+
 def test_a_stored_copy_is_the_same_plan(tmp_path):
     path = write(tmp_path, GOOD)
     plan = plans.load_plan(path)
@@ -197,7 +262,83 @@ MODEL = '[release]\ndevice_types = ["rpi4"]\n[models.m]\npath = "m.onnx"\n'
         (MODEL + "[budgets.rpi4.m]\naccuracy = 97", "limit: expected a ratio from 0 to 1"),
         (MODEL + "[budgets.rpi4.m]\naccuracy = true", "limit: expected"),
         (MODEL + "[budgets.rpi4.m]\npeak_rss_bytes = -1", "limit: expected 0 or more"),
-        (MODEL + "[budgets.rpi4.m]\npeak_rss_bytes = {}", "peak_rss_bytes.limit: is missing"),
+        (
+            MODEL + "[budgets.rpi4.m]\npeak_rss_bytes = {}",
+            "peak_rss_bytes.limit: is missing: a budget has a limit, a margin, or both",
+        ),
+        (
+            MODEL + "[budgets.rpi4.m]\npeak_rss_bytes = 0",
+            "peak_rss_bytes is never 0, so nothing could hold it",
+        ),
+        (MODEL + "[budgets.rpi4.m]\nthroughput_per_s = 0", "throughput_per_s is never below 0, so this"),
+        (
+            MODEL + '[budgets.rpi4.m]\nserver_rate_per_s = "5000 k/s"',
+            "no device answers 5e+06 requests a second; at most 1e+06",
+        ),
+        (
+            MODEL + "[budgets.rpi4.m]\nlatency_p50_ns = { margin = -0.01 }",
+            "latency_p50_ns.margin: expected 0 or more, got -0.01",
+        ),
+        (
+            MODEL + "[budgets.rpi4.m]\nlatency_p50_ns = { margin = 5 }",
+            'margin: 500% is beyond 100%, the most there may be; did you mean "5 %"?',
+        ),
+        (
+            MODEL + '[budgets.rpi4.m]\nlatency_p50_ns = { margin = "20000 %" }',
+            "margin: 20000% is beyond 100%, the most there may be",
+        ),
+        (
+            MODEL + '[budgets.rpi4.m]\nlatency_p50_ns = { margin = "1 ms" }',
+            "margin: unknown unit `ms` in '1 ms'; valid: %",
+        ),
+        (
+            MODEL + "[budgets.rpi4.m]\nlatency_p50_ns = { margin = 0 }",
+            "margin: 0 can't be shown: a measured effect has an interval",
+        ),
+        (
+            MODEL + '[budgets.rpi4.m]\noutput_max_abs_error = { margin = "1 %" }',
+            "output_max_abs_error isn't compared with a baseline; each run has it judged by itself",
+        ),
+        (
+            MODEL + '[budgets.rpi4.m]\nlatency_p50_ns = { margin = "1 %", rule = "point" }',
+            "latency_p50_ns.rule: is for a limit, and there is none",
+        ),
+        (MODEL + 'golden = ""', "models.m.golden: is empty"),
+        (MODEL + "memory_limit = 128", "memory_limit: expected a quantity with its unit, got 128"),
+        (MODEL + 'memory_limit = "128"', "memory_limit: expected a quantity with its unit, got '128'"),
+        (MODEL + 'memory_limit = "12 kB"', "memory_limit: expected \"1 MiB\" or more, got '12 kB'"),
+        (MODEL + "[models.m.scenarios.serve]", "scenarios.serve: unknown key; did you mean `server`?"),
+        (MODEL + "[models.m.scenarios.server]", 'server.p99: expected `rate`, as "50 /s", or `p99`'),
+        (
+            MODEL + '[models.m.scenarios.server]\nrate = "5 /s"\np99 = "48 ms"',
+            'server.rate: expected `rate`, as "50 /s", or `p99`, as "48 ms", to search the highest rate '
+            "that keeps it; both are set",
+        ),
+        (
+            MODEL + '[models.m.scenarios.server]\nrate = "9000000 /s"',
+            "server.rate: no device answers that: expected above 0 and at most 1e+06 /s, got 9e+06",
+        ),
+        (MODEL + '[models.m.scenarios.server]\nrate = "0 /s"', "server.rate: nothing would arrive"),
+        (MODEL + "[models.m.scenarios.server]\nrate = 50", "server.rate: expected a quantity with its unit"),
+        (MODEL + '[models.m.scenarios.server]\np99 = "0 ms"', "server.p99: nothing is answered in no time"),
+        (
+            MODEL + '[models.m.scenarios.server]\nrate = "5 /s"\nduration_s = 0.1',
+            "server.duration_s: expected 1 or more, got 0.1",
+        ),
+        (MODEL + "[models.m.scenarios.periodic]", "scenarios.periodic.period: is missing"),
+        (
+            MODEL + '[models.m.scenarios.periodic]\nperiod = "1 ns"',
+            'periodic.period: expected "10 us" to "60 s", got \'1 ns\'',
+        ),
+        (
+            MODEL + '[models.m.scenarios.periodic]\nperiod = "10 ms"\ndeadline = "-1 ms"',
+            "periodic.deadline: nothing is done in no time",
+        ),
+        (MODEL + "[models.m.scenarios.multi_stream]", "multi_stream.samples_per_query: is missing"),
+        (
+            MODEL + "[models.m.scenarios.multi_stream]\nsamples_per_query = 5000",
+            "samples_per_query: expected at most 1024, got 5000",
+        ),
         (
             MODEL + "[budgets.rpi4.m]\npeak_rss_bytes = { limit = 1, fidelty = 2 }",
             "peak_rss_bytes.fidelty: unknown key; did you mean `fidelity`?",
@@ -298,6 +439,8 @@ def test_a_case_without_its_files_is_refused(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"x")
     with pytest.raises(ConfigError, match="no such inputs file; model `m` needs it"):
         plans.resolve_case(PlanModel("m", tmp_path / "m.onnx", inputs_path=tmp_path / "t.npz"))
+    with pytest.raises(ConfigError, match="no such golden file; model `m` needs it"):
+        plans.resolve_case(PlanModel("m", tmp_path / "m.onnx", golden_path=tmp_path / "t.npz"))
 
 
 def test_a_format_that_no_runtime_reads_needs_one_to_be_named(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from harness import registry as registries
 from harness.errors import ConfigError, UnknownDevice
-from harness.model import Device, DeviceType, QemuBoard, SshAddress
+from harness.model import Device, DeviceType, Limits, QemuBoard, SshAddress
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +65,50 @@ def problems_of(tmp_path: Path, text: str) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         registries.load_registry(write(tmp_path, text))
     return caught.value.problems
+
+
+def test_governor_and_limits_are_the_types_unless_the_unit_has_its_own(tmp_path):
+    text = """
+[types.rpi4]
+governor = "performance"
+[types.rpi4.limits]
+max_cpu_pressure = "20 %"
+max_start_temp = "55 °C"
+[types.host]
+[devices.one]
+type = "rpi4"
+kind = "qemu"
+[devices.two]
+type = "rpi4"
+kind = "qemu"
+governor = "ondemand"
+[devices.local]
+type = "host"
+kind = "local"
+"""
+    devices = registries.load_registry(write(tmp_path, text)).devices
+    assert [devices[n].governor for n in ("one", "two", "local")] == ["performance", "ondemand", None]
+    assert devices["one"].type.limits == Limits(max_cpu_pressure_ratio=0.2, max_start_temp_c=55.0)
+    assert devices["one"].type.limits.max_other_busy_ratio == 0.5
+    assert devices["local"].type.limits == Limits()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('governor = "Performance!"', "types.t.governor: 'Performance!' is no cpufreq governor's name"),
+        ("governor = 1", "types.t.governor: expected a string, got 1"),
+        ("[types.t.limits]\nmax_cpu_pressure = 30", "limits.max_cpu_pressure: expected a ratio from 0 to 1"),
+        ('[types.t.limits]\nmax_other_busy = "-1 %"', "limits.max_other_busy: expected 0 or more"),
+        ('[types.t.limits]\nmax_start_temp = "55 F"', "limits.max_start_temp: unknown unit `F`"),
+        ("[types.t.limits]\nmax_start_temp = 55000", 'expected "-40 °C" to "125 °C", got 55000'),
+        ("[types.t.limits]\nmax_load = 1", "types.t.limits.max_load: unknown key"),
+    ],
+)
+def test_a_governor_or_limit_that_makes_no_sense(tmp_path, text, problem):
+    device = '[devices.d]\ntype = "t"\nkind = "local"\n'
+    (found,) = problems_of(tmp_path, device + "[types.t]\n" + text)
+    assert problem in found
 
 
 def test_a_registry_as_records(tmp_path):
