@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BUSY = "while True: pass"
+# ends by itself, should nobody be left to end it
+BUSY = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
+BUSY_MAX_S = 1800.0
 
 
 class Peer:
@@ -56,8 +58,9 @@ def resident(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Itera
 
 @contextlib.contextmanager
 def busy_neighbours(count: int) -> Iterator[None]:
-    """Keep `count` processes computing for the length of the block, each in a session of its own."""
-    argv = [sys.executable, "-I", "-S", "-c", BUSY]
+    """Keep `count` processes computing for the length of the block (BUSY_MAX_S at most), each in a session
+    of its own."""
+    argv = [sys.executable, "-I", "-S", "-c", BUSY, str(BUSY_MAX_S)]
     started = [subprocess.Popen(argv, start_new_session=True) for _ in range(count)]
     try:
         yield

@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -171,7 +171,9 @@ def _cpus(bench: Bench) -> tuple[int, ...]:
     return tuple(cpus[-bench.threads :])
 
 
-def fresh_duets(bench: Bench, baseline: Bench, settings: DuetSettings, seed: int) -> Iterator[Duet]:
+def fresh_duets(
+    bench: Bench, baseline: Bench, settings: DuetSettings, seed: int
+) -> Generator[Duet, None, None]:
     """Yield duets of fresh processes without end; every second one loads them in the other order."""
     order = random.Random(seed)
     first = CANDIDATE
