@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import ConfigError
 from harness.measure.accuracy import TOLERANCES, measure_agreement
-from harness.measure.tasks import measure_task, rmse, top1
+from harness.measure.tasks import auc, measure_task, rmse, top1
 
 
 def agree(got, want, precision="fp32"):
@@ -95,6 +95,10 @@ def test_an_unknown_task_names_the_nearest():
         ("accuracy", np.ones((2, 1)), np.array([0, 1]), "one score a class"),
         ("accuracy", np.ones((2, 3)), np.array([0, 3]), "go from 0 to 3, expected 0 to 2"),
         ("accuracy", np.ones((2, 3)), np.eye(2, 3, dtype=np.int64), "one class a sample"),
+        ("auc", np.ones((2, 1)), np.array([0, 2]), "hold [0, 2], expected 0 and 1"),
+        ("auc", np.ones((2, 1)), np.array([1, 1]), "expected 0 and 1, both of them"),
+        ("auc", np.ones((2, 1)), np.array([0.0, 1.0]), "expected 0 or 1"),
+        ("auc", np.ones((2, 1)), np.eye(2, 2, dtype=np.int64), "one class a sample"),
         ("rmse", np.ones((2, 10)), np.ones(2), "expected (2, 10)"),
         ("rmse", np.ones((2, 1)), np.array(["a", "b"]), "expected numbers"),
     ],
@@ -109,3 +113,22 @@ def test_a_task_over_several_outputs_says_which_it_took():
     m, _ = measure_task("accuracy", {"a": np.eye(2), "b": np.eye(2)}, np.array([0, 1]))
     assert m.value == 1.0
     assert "`a`, the first of 2" in m.reasons[0]
+
+
+def test_auc_by_hand():
+    # positives 0.9, 0.4; negatives 0.5, 0.1: 3 of 4 pairs the right way round
+    value, low, high, scores = auc(np.array([[0.9], [0.5], [0.4], [0.1]]), np.array([1, 0, 1, 0]))
+    assert value == 0.75
+    assert low <= value <= high
+    assert scores.tolist() == [0.9, 0.5, 0.4, 0.1]
+
+
+def test_auc_takes_the_last_column_for_the_positive_class():
+    two = np.array([[0.1, 0.9], [0.5, 0.5], [0.6, 0.4], [0.9, 0.1]])
+    assert auc(two, np.array([1, 0, 1, 0]))[0] == 0.75
+
+
+def test_classes_that_are_apart_altogether_still_have_an_interval():
+    value, low, high, _ = auc(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, True, False, False]))
+    # Clopper–Pearson, 2 of 2 at 90%: √0.05
+    assert (value, low, high) == (1.0, pytest.approx(math.sqrt(0.05)), 1.0)
