@@ -245,13 +245,14 @@ def _entry_for(choice: Choice, model: PlanModel, device: Device) -> RecordedBase
         raise ConfigError(
             f"baseline `{name}` has nothing for model `{wanted}`{hint}",
             next_step=f"Give the candidate as --model NAME=FILE, {one}or record it too: "
-            f"harness baseline set {name}.",
+            f"harness baseline set {name}; --baseline {NONE} compares nothing.",
         )
     here = [e for e in mine if e.device_name == device.name]
     if not here:
         others = ", ".join(sorted({e.device_name for e in mine}))
         raise ConfigError(
             f"baseline `{name}` is another unit's: {wanted} was recorded on {others}.",
-            next_step=f"Record one on {device.name}: measure there, then harness baseline set {name}.",
+            next_step=f"Record one on {device.name}: measure there with --baseline {NONE}, then harness "
+            f"baseline set {name}.",
         )
     return here[0]

@@ -31,6 +31,7 @@ SCHEMA_VERSION = 1
 FOLDER = "baselines"
 FILE = "baseline.json"
 ARTIFACTS = "artifacts"
+RESERVED = ("none",)  # `--baseline none` compares nothing; MODEL=NAME is for one model
 _LOCK = ".lock"
 _CHUNK_BYTES = 1 << 20
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
@@ -217,6 +218,8 @@ def put(folder: Path, name: str, entries: Iterable[Entry]) -> tuple[RecordedBase
     read, HostSetupError where the disk refuses.
     """
     checked_name(name, what="baseline name")
+    if name in RESERVED or "=" in name:
+        raise ConfigError(f"baseline name {name!r} means something else to --baseline; choose another.")
     place = folder / name
     make_folder(place / ARTIFACTS)
     with _held(place):

@@ -201,7 +201,7 @@ def test_another_units_is_refused(plan, folder, record):
     record("release", "a", device="rpi4-01")
     said = problems(plan, folder, ["release"], "a", devices=(OTHER,))
     assert "baseline `release` is another unit's: a was recorded on rpi4-01." in said
-    assert "Record one on rpi4-02: measure there, then harness baseline set release." in said
+    assert "Record one on rpi4-02: measure there with --baseline none, then harness baseline set" in said
 
 
 def test_nothing_for_this_model_says_what_there_is(plan, folder, record):
@@ -282,3 +282,43 @@ def test_the_names_of_two_files_are_never_the_same(plan, folder, tmp_path):
     choices = choose([str(tmp_path / "old.onnx")], plan, models, folder)
     names = [b.model.name for b in baselines_for(choices, models, (BOARD,), folder, plan).values()]
     assert names == ["a.baseline-2", "a.baseline.baseline"]
+
+
+# --- the plan's own
+
+
+@pytest.fixture
+def planned(plan, tmp_path) -> Plan:
+    """The plan with a baseline for its second model: a file beside the plan."""
+    a, b = plan.models
+    path = tmp_path / "release.toml"
+    return replace(plan, path=path, models=(a, replace(b, baseline="old.onnx")))
+
+
+def test_the_plans_baseline_serves_where_no_option_does(planned, folder, tmp_path):
+    by_model = found(planned, folder, [])
+    assert set(by_model) == {"b"}
+    assert (by_model["b"].name, by_model["b"].model.path) == ("old.onnx", tmp_path / "old.onnx")
+    assert found(planned, folder, [f"a={tmp_path / 'old.onnx'}"]).keys() == {"a", "b"}
+    assert found(planned, folder, ["b=a"])["b"].name == "a"
+
+
+def test_none_compares_nothing(planned, folder):
+    assert found(planned, folder, ["none"]) == {}
+    assert "`none` compares nothing: give it alone" in problems(planned, folder, ["none", "a"])
+
+
+def test_a_plans_baseline_that_isnt_there_names_the_key(planned, folder):
+    a, b = planned.models
+    wrong = replace(planned, models=(a, replace(b, baseline="relese")))
+    said = problems(wrong, folder, [])
+    assert "models.b.baseline: no recorded baseline, model of the plan or file `relese`" in said
+    assert "--baseline none" in said
+
+
+def test_a_plans_model_that_is_its_own_baseline_is_compared_with_nothing(planned, folder, tmp_path):
+    a, b = planned.models
+    own = replace(planned, models=(replace(a, baseline="a"), b))
+    assert "a" not in found(own, folder, [])
+    candidate = found(own, folder, [], f"a={tmp_path / 'old.onnx'}")
+    assert candidate["a"].model.path == tmp_path / "a.onnx"

@@ -204,6 +204,12 @@ def test_a_name_cannot_leave_the_folder(tmp_path, model, folder, name):
         baselines.remove(folder, name)
 
 
+@pytest.mark.parametrize("name", ["none", "a=b"])
+def test_a_name_that_the_option_reads_otherwise_is_refused(tmp_path, model, folder, name):
+    with pytest.raises(ConfigError, match="means something else to --baseline"):
+        baselines.put(folder, name, entries(tmp_path, a_run(model)))
+
+
 def test_an_unknown_name_says_the_nearest_and_how_to_record_one(tmp_path, model, folder):
     with pytest.raises(ConfigError, match=r"`release`\. Record one: harness baseline set release"):
         baselines.read(folder, "release")
