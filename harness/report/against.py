@@ -14,7 +14,6 @@ from harness.report.effects import (
     METHODS,
     amount,
     change_of,
-    how_of,
     interval_of_change,
     margin_of,
     worsening,
@@ -49,6 +48,7 @@ class ComparedRow:
     leaning: str
     margin: str
     how: str
+    n: str
     fidelity: Badge | None
     verdict: Badge
     reasons: tuple[str, ...]
@@ -99,7 +99,8 @@ def compared_row(data: ReportData, result: Result) -> ComparedRow:
         interval=interval_of_change(c),
         leaning=_leaning(c),
         margin=margin_of(result),
-        how=how_of(c),
+        how=METHODS[c.method],
+        n=str(c.n) if c.n else "–",
         fidelity=fidelity_badge(result.fidelity),
         verdict=verdict_badge(result.verdict),
         reasons=(*_worth_saying(result), *again),
