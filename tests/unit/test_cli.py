@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from support import records
 from harness.cli import deploy as deploy_command
 from harness.cli.main import main
 from harness.errors import ConnectionLost, HostSetupError
-from harness.store import Store
+from harness.store import Store, update_latest
 
 DEVICES = """
 schema_version = 1
@@ -256,3 +259,164 @@ def test_init_writes_and_never_overwrites(capsys, place):
     assert "nothing was written" in err
     assert (place / "theirs" / "devices.toml").read_text() == "mine"
     assert not (place / "theirs" / "suites" / "release.toml").exists()
+
+
+# --- baseline
+
+
+def a_session(
+    place: Path, session_id: str = "one", factor: float = 1.0, *, model: bytes | None = None
+) -> Path:
+    """Store a session of one model with two suites, its times `factor` as long; return its folder."""
+    runs = []
+    for run in records.model_runs("digits_fp32_onnx"):
+        if run.suite not in ("deploy", "latency"):
+            continue
+        settings = {"profile": "timing", "runtime_packages": ["onnxruntime==1.31.1"]}
+        sha256 = run.artifact_sha256
+        if model is not None:
+            (place / "net.onnx").write_bytes(model)
+            settings["artifact_path"] = str(place / "net.onnx")
+            sha256 = hashlib.sha256(model).hexdigest()
+        numbers = tuple(
+            m
+            if m.value is None or not m.metric.endswith("_ns")
+            else replace(m, value=m.value * factor, low=m.low * factor, high=m.high * factor)
+            for m in run.measurements
+        )
+        runs.append(
+            replace(
+                run, session_id=session_id, measurements=numbers, settings=settings, artifact_sha256=sha256
+            )
+        )
+    plan = records.plan(("digits_fp32_onnx",))
+    record = records.session(session_id=session_id, plan=plan)
+    folder = records.write_session(place / "reports", record, runs)
+    update_latest(place / "reports", folder)
+    return folder
+
+
+def test_a_baseline_is_recorded_listed_shown_and_removed(capsys, place):
+    a_session(place, model=b"bytes")
+    code, out, err = call(capsys, "baseline", "set", "release")
+    assert (code, err) == (0, "")
+    sha256 = hashlib.sha256(b"bytes").hexdigest()
+    assert out == f"release: digits_fp32_onnx on rpi4-emulated: 15 numbers and its file {sha256[:12]}\n"
+    assert (place / "reports" / "baselines" / "release" / "artifacts" / f"{sha256}.onnx").is_file()
+    code, out, _ = call(capsys, "baseline", "list")
+    assert code == 0
+    assert out.splitlines()[1].split() == [
+        "release", "digits_fp32_onnx", "rpi4-emulated", "onnxruntime==1.31.1", "2026-01-02", "there",
+    ]  # fmt: skip
+    code, out, _ = call(capsys, "baseline", "show", "release")
+    assert "runtime   onnxruntime==1.31.1 (onnxruntime==1.31.1)" in out
+    assert "latency_p50_ns" in out
+    entry = json.loads(call(capsys, "baseline", "show", "release", "--format", "json")[1])["entries"][0]
+    assert (entry["model"], len(entry["numbers"])) == ("digits_fp32_onnx", 15)
+    assert call(capsys, "baseline", "remove", "release")[:2] == (0, "release: removed\n")
+    assert "no baseline is recorded" in call(capsys, "baseline", "list")[1]
+
+
+def test_recording_again_says_what_it_replaced(capsys, place):
+    first = a_session(place, model=b"bytes")
+    call(capsys, "baseline", "set", "release", str(first))
+    a_session(place, "two", model=b"other bytes")
+    _, out, _ = call(capsys, "baseline", "set", "release")
+    old = hashlib.sha256(b"bytes").hexdigest()[:12]
+    assert f"in place of those of 2026-01-02T03:04:10Z ({old})" in out
+
+
+def test_without_its_file_only_the_numbers_are_recorded_and_it_says_so(capsys, place):
+    a_session(place)
+    _, out, _ = call(capsys, "baseline", "set", "release")
+    assert "15 numbers without its file\n  the session doesn't say where its file was" in out
+
+
+def test_what_cannot_be_recorded_is_a_usage_error(capsys, place):
+    code, _, err = call(capsys, "baseline", "set", "release")
+    assert (code, "no session.json here" in err) == (11, True)
+    a_session(place, factor=3.0)
+    code, _, err = call(capsys, "baseline", "set", "release")
+    assert code == 2
+    assert "FAIL: digits_fp32_onnx on rpi4-emulated, latency: latency_p99_ns" in err
+    assert "record it all the same with --force" in err
+    assert call(capsys, "baseline", "set", "release", "--force")[0] == 0
+    code, _, err = call(capsys, "baseline", "show", "relase")
+    assert (code, "did you mean `release`?" in err) == (2, True)
+
+
+# --- compare
+
+
+def test_two_sessions_are_compared(capsys, place):
+    a_session(place)
+    a_session(place, "two", 1.03)
+    code, out, _ = call(capsys, "compare", "one", "two")
+    assert code == 1
+    lines = out.splitlines()
+    assert lines[0] == "FAIL: B two against A one"
+    p50 = next(line for line in lines if "latency_p50_ns, single_stream" in line)
+    assert p50.split()[2:8] == ["latency_p50_ns,", "single_stream", "5.02", "ms", "5.17", "ms"]
+    assert "+3%" in p50
+    assert p50.endswith("FAIL")
+    assert any(line.startswith("FAIL: digits_fp32_onnx on rpi4-emulated: latency_p50_ns") for line in lines)
+    assert call(capsys, "compare", "one", "one")[0] in (0, 10)
+
+
+def test_a_side_may_be_a_folder_a_run_or_a_run_of_a_session(capsys, place):
+    folder = a_session(place)
+    a_session(place, "two")
+    run = "001-deploy-digits_fp32_onnx-rpi4-emulated"
+    for a in (str(folder), str(folder / "runs" / run), f"one/{run}", "reports/one"):
+        code, out, err = call(capsys, "compare", a, f"two/{run}")
+        assert (code, err) == (0, ""), out
+        assert "model_size_bytes" in out
+    code, _, err = call(capsys, "compare", "one", run)
+    assert code == 2
+    assert f"run `{run}` is in 2 sessions. Say which: one/{run}, two/{run}." in err
+    code, _, err = call(capsys, "compare", "one", "three")
+    assert (code, "no session or run `three` here, nor in" in err) == (2, True)
+
+
+def test_margins_come_from_the_candidates_plan_or_the_one_given(capsys, place):
+    a_session(place)
+    a_session(place, "two", 1.03)
+    loose = place / "release.toml"
+    loose.write_text(
+        '[release]\ndevice_types = ["rpi4"]\n[models.digits_fp32_onnx]\npath = "x.onnx"\n'
+        "[budgets.rpi4.digits_fp32_onnx]\nlatency_p50_ns = [\n"
+        + "".join(f'    {{ margin = "10 %", batch_size = {n} }},\n' for n in (1, 2, 4, 8))
+        + "]\n"
+    )
+    assert call(capsys, "compare", "one", "two")[0] == 1
+    assert call(capsys, "compare", "one", "two", "--plan", str(loose))[0] == 0
+
+
+def test_the_comparison_as_json_and_markdown(capsys, place):
+    a_session(place)
+    a_session(place, "two", 1.03)
+    code, out, _ = call(capsys, "compare", "one", "two", "--format", "json")
+    data = json.loads(out)
+    assert (code, data["verdict"], data["exit_code"], data["a"], data["b"]) == (1, "FAIL", 1, "one", "two")
+    p50 = next(r for r in data["results"] if r["metric"] == "latency_p50_ns")
+    assert p50["comparison"]["value"] == pytest.approx(1.03)
+    assert (p50["comparison"]["method"], p50["margin"]) == ("recorded", 0.001)
+    _, out, _ = call(capsys, "compare", "one", "two", "--format", "markdown")
+    assert out.startswith("**FAIL**: B `two` against A `one`")
+    assert "| model | unit | metric | A | B | change |" in out
+
+
+def test_nothing_in_common_or_a_damaged_side_is_invalid(capsys, place):
+    folder = a_session(place)
+    other = a_session(place, "two")
+    for path in (other / "runs").iterdir():
+        if "deploy" not in path.name:
+            shutil.rmtree(path)
+    code, out, _ = call(capsys, "compare", "one", "two")
+    assert code == 11
+    assert "002-" in out or "004-" in out
+    deploy = next(p.name for p in (other / "runs").iterdir())
+    latency = next(p.name for p in (folder / "runs").iterdir() if "offline" in p.name)
+    code, out, _ = call(capsys, "compare", f"one/{latency}", f"two/{deploy}")
+    assert code == 11
+    assert "only in" in out
