@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from harness import stats
 from harness.agent.model import SETTLE_NS
+from harness.measure.against import baseline_settings
 from harness.measure.bench import Bench, Observation
+from harness.measure.in_turns import ARMS, BASELINE, CANDIDATE, cpus_for, measure_in_turns, too_little_memory
 from harness.measure.latency import require_clock
 from harness.metrics import PERCENTILES
 from harness.model import Comparison, Condition, Effect, Fidelity, Method, Series
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-CANDIDATE, BASELINE = 0, 1
-ARMS = ("candidate", "baseline")
 SCENARIO = "single_stream"
 MIN_PAIRS = 2
 Undecided = Callable[[Sequence[Comparison]], bool]
@@ -103,11 +103,13 @@ def measure_duet(
     """Compare `bench`'s model with `baseline`'s, on the same board; `name` is what the baseline is called.
 
     Goes on to the declared cap of looks while `undecided` says so of the comparisons; each look's intervals
-    are as wide as looking that often asks for. Raises Unsupported where the clock says nothing, or the device
-    can't hold both models.
+    are as wide as looking that often asks for. Where the device's memory can't hold both, fresh processes
+    take turns instead, and the rows say so. Raises Unsupported where the clock says nothing.
     """
     fidelity = require_clock(bench)
     settings = settings or settings_for(fidelity)
+    if (why := too_little_memory(bench, baseline)) is not None:
+        return measure_in_turns(bench, baseline, name, seed=seed, why=why)
     duets = fresh_duets(bench, baseline, settings, seed)
 
     def draw(so_far: int) -> Duet:
@@ -123,11 +125,8 @@ def measure_duet(
             **asdict(settings),
             "seed": seed,
             "looks_taken": looks,
-            "cpus": list(_cpus(bench)),
-            "baseline": name,
-            "baseline_sha256": baseline.case.artifact.sha256,
-            "baseline_runtime": f"{baseline.case.runtime.name}=={baseline.look.runtime_version}",
-            "baseline_packages": list(baseline.env.packages),
+            "cpus": list(cpus_for(bench)),
+            **baseline_settings(baseline, name),
         },
         scenario=SCENARIO,
     )
@@ -150,7 +149,7 @@ def take_looks(
     arms = Arms()
     comparisons: tuple[Comparison, ...] = ()
     looks = 0
-    for confidence in stats.pocock_confidences(settings.looks):
+    for confidence in stats.pocock_confidences(settings.looks, per_look=settings.duets):
         for _ in range(settings.duets):
             arms.append(draw(len(arms.blocks)))
         looks += 1
@@ -158,17 +157,6 @@ def take_looks(
         if not undecided(comparisons):
             break
     return arms, comparisons, looks
-
-
-def _cpus(bench: Bench) -> tuple[int, ...]:
-    """Return the cores both arms run on: those of the device's entry, else its last, one a thread.
-
-    On the same core the arms meet the same neighbours: half-widths of 0.13% against 0.29% unpinned.
-    """
-    if bench.board.device.pinned_cpus:
-        return bench.board.device.pinned_cpus
-    cpus = sorted(bench.board.facts.details.get("cpus") or ())
-    return tuple(cpus[-bench.threads :])
 
 
 def fresh_duets(
@@ -189,7 +177,7 @@ def _play(bench: Bench, baseline: Bench, settings: DuetSettings, first: int, tur
     children: dict[int, Child] = {}
     with contextlib.ExitStack() as stack:
         for arm in (first, 1 - first):
-            entered = benches[arm].child(f"{ARMS[arm]}-{turn}", cpus=_cpus(bench))
+            entered = benches[arm].child(f"{ARMS[arm]}-{turn}", cpus=cpus_for(bench))
             child, load_ns[arm] = stack.enter_context(entered)
             first_ns[arm] = child.first()
             children[arm] = child
@@ -322,8 +310,8 @@ def _instructions(arms: Arms, name: str) -> Comparison | None:
 
     per_call: list[list[float]] = []
     for blocks in arms.blocks:
-        counts = [taken.instructions for taken in blocks.arms]
-        per_call.append([float(np.median(c)) for c in counts if c is not None and len(c)])
+        counted = [(taken.instructions, taken.calls) for taken in blocks.arms]
+        per_call.append([float(np.median(c)) / calls for c, calls in counted if c is not None and len(c)])
     if any(len(pair) != len(ARMS) or not pair[BASELINE] for pair in per_call):
         return None
     candidate, baseline = (float(np.median([pair[arm] for pair in per_call])) for arm in (0, 1))
