@@ -22,6 +22,7 @@ SEED = 11
 OPSET = 17
 IR_VERSION = 8
 CHANNELS_IN, CHANNELS_OUT = 4, 3
+HEAVY_ELEMENTS = 8192  # chosen: a call takes some twenty times as long as tiny.onnx's
 
 
 def main() -> int:
@@ -51,6 +52,7 @@ def make_onnx() -> dict[str, bytes]:
         "two_inputs.onnx": make_two_inputs(),
         "int64_input.onnx": make_int64_input(),
         "fixed_batch.onnx": dense_model([helper.make_node("MatMul", ["x", "w"], ["y"])], batch=1),
+        "heavy.onnx": make_heavy(),
     }
 
 
@@ -72,6 +74,30 @@ def dense_model(nodes: Sequence[Any], *, opset: int = OPSET, batch: str | int = 
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, CHANNELS_IN])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, CHANNELS_OUT])]
     return pack(nodes, inputs, outputs, [numpy_helper.from_array(seeded_weights(), "w")], opset=opset)
+
+
+def make_heavy() -> bytes:
+    """Return tiny.onnx with many times the work and the same outputs: what is added to them is always 0."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", CHANNELS_IN])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", CHANNELS_OUT])]
+    shapes = {"row": [1, HEAVY_ELEMENTS], "column": [HEAVY_ELEMENTS, 1]}
+    constants = [numpy_helper.from_array(np.array(n, dtype=np.int64), f"{name}_shape")
+                 for name, n in shapes.items()]  # fmt: skip
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["plain"]),
+        # zeros that the runtime makes itself when it loads the model keep the file small
+        *(helper.make_node("ConstantOfShape", [f"{name}_shape"], [name]) for name in shapes),
+        helper.make_node("ReduceSum", ["x", "last_axis"], ["sum"], keepdims=1),
+        helper.make_node("Add", ["sum", "row"], ["spread"]),
+        helper.make_node("Asinh", ["spread"], ["worked"]),
+        helper.make_node("MatMul", ["worked", "column"], ["nothing"]),
+        helper.make_node("Add", ["plain", "nothing"], ["y"]),
+    ]
+    constants += [
+        numpy_helper.from_array(seeded_weights(), "w"),
+        numpy_helper.from_array(np.array([1], dtype=np.int64), "last_axis"),
+    ]
+    return pack(nodes, inputs, outputs, constants)
 
 
 def make_fails_when_run() -> bytes:

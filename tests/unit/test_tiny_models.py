@@ -71,6 +71,12 @@ def test_onnx_and_tflite_share_weights() -> None:
     assert interpreter.get_signature_list() == {}
 
 
+def test_the_heavy_one_answers_as_the_tiny_one() -> None:
+    x = np.random.default_rng(3).normal(size=(5, 4)).astype(np.float32)
+    tiny, heavy = (load_onnx(name).run(None, {"x": x})[0] for name in ("tiny", "heavy"))
+    np.testing.assert_array_equal(tiny, heavy)
+
+
 def test_nan_output_is_nan() -> None:
     (output,) = load_onnx("nan_output").run(None, {"x": np.ones((1, 4), np.float32)})
     assert np.isnan(output).all()
