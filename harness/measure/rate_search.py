@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TOLERANCE = 1.02  # rates shown to hold and to miss end up this close
-MAX_RATES = 20  # from one end of a range of 100 to the other, steps of 1.02^(2^k) and halving take 17
+MAX_RATES = 16  # from one end of a range of 100 to the other, steps of 1.02^(3^k) and halving take 13
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def search_rate(
 ) -> Bracket:
     """Return the bracket around the highest rate for which `try_rate` is true.
 
-    Goes from `start_per_s` in steps that double on the log scale until one rate holds and one misses, then
+    Goes from `start_per_s` in steps that triple on the log scale until one rate holds and one misses, then
     halves what is between. `ceiling_per_s` is known to miss without being tried. Where even `floor_per_s`
     misses, `held_per_s` is None.
     """
@@ -43,10 +43,10 @@ def search_rate(
             if missed <= floor_per_s:
                 break
             rate = max(floor_per_s, missed / step)
-            step *= step
+            step = min(step**3, 100.0)
         elif missed == ceiling_per_s:
             rate = min(held * step, math.sqrt(held * missed))
-            step *= step
+            step = min(step**3, 100.0)
         else:
             rate = math.sqrt(held * missed)
     return Bracket(held, missed, tried)

@@ -138,7 +138,8 @@ class Search:
         bracket = search_rate(self._holds, self.expected_per_s, floor, ceiling)
         if bracket.held_per_s is None:
             share = f"{100 * floor / ceiling:.3g}% of what it can reach"
-            return self._observed(None, f"even {_per_s(floor)} misses, {share}: see the rates tried")
+            why = f"even {_per_s(floor)}, {share}, was not shown to keep it: see the rates tried"
+            return self._observed(None, why)
         return self._observed(bracket, "")
 
     def _alone_too_slow(self) -> str | None:
