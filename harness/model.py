@@ -160,6 +160,10 @@ class Series:
     block: npt.NDArray[np.int32] | None = None  # of its process, that each sample is in; same shape
 
 
+# a reason of a measurement: its interval knows nothing of what differs between processes, or days
+WITHIN_ONE_PROCESS = "interval: within one process"
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One number with its interval, before any judgement.

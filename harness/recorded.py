@@ -15,8 +15,10 @@ from harness import stats
 from harness.judging import plan_name
 from harness.metrics import METRICS, Metric
 from harness.model import (
+    WITHIN_ONE_PROCESS,
     Comparison,
     Effect,
+    Fidelity,
     Measurement,
     Method,
     RecordedBaseline,
@@ -182,6 +184,9 @@ def _effect(
         side = "the candidate" if m.low is None or m.high is None else "the baseline"
         return value, None, None, (f"{side} has no interval on both sides",)
     for name, x in (("the candidate", m), ("the baseline", other)):
+        if x.fidelity is not Fidelity.VIRTUAL and WITHIN_ONE_PROCESS in x.reasons:
+            # the same file in the next process is off by more than such an interval says
+            return value, None, None, (f"{name}'s interval is within one process, and these are of two",)
         assert x.low is not None
         assert x.high is not None
         assert x.value is not None

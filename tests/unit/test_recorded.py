@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import records
 
-from harness.model import Effect, Fidelity, Measurement, Method, Outcome, Verdict
+from harness.model import WITHIN_ONE_PROCESS, Effect, Fidelity, Measurement, Method, Outcome, Verdict
 from harness.recorded import compare_recorded, facts_of, recorded_problems
 from harness.results import results_of
 
@@ -190,6 +190,18 @@ def test_without_both_intervals_there_is_an_effect_and_no_bounds(now, then, said
     assert c.value is not None
     assert said in c.reasons
     assert results_of(_only(c), [])[0].verdict is Verdict.INCONCLUSIVE
+
+
+def test_an_interval_within_one_process_says_nothing_of_two_sessions():
+    one = p50(5.1e6, 5.0999e6, 5.1001e6, reasons=(WITHIN_ONE_PROCESS,))
+    for now, then in ((one, p50()), (p50(), one)):
+        (c,) = compare_recorded(a_run(now), recorded(then))
+        assert (c.low, c.high) == (None, None)
+        assert "interval is within one process, and these are of two" in c.reasons[0]
+    # a virtual clock shows the same in every process
+    virtual = replace(one, fidelity=VIRTUAL)
+    (c,) = compare_recorded(a_run(virtual), recorded(virtual))
+    assert c.low is not None
 
 
 @pytest.mark.parametrize(
