@@ -18,7 +18,7 @@ from harness.board import Board
 from harness.connect.qemu import QemuConnection
 from harness.emulation import Profile, boot, build_image
 from harness.errors import ConfigError
-from harness.measure.latency import measure_single_stream
+from harness.measure.single_stream import measure_single_stream
 from harness.model import Device, ModelCase
 from harness.remote import AgentClient
 

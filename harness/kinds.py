@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from harness import board as boards
-from harness.errors import ConfigError
+from harness.errors import ConfigError, Unsupported
 from harness.measure.accuracy import measure_accuracy
 from harness.measure.against import measure_accuracy_against, measure_size_against
 from harness.measure.bench import Bench, Observation
 from harness.measure.duet import Undecided, measure_duet
-from harness.measure.latency import measure_offline, measure_single_stream
+from harness.measure.latency import measure_offline
 from harness.measure.load import measure_load
 from harness.measure.memory import measure_memory, measure_memory_against
 from harness.measure.scenarios import measure_multi_stream, measure_periodic
 from harness.measure.server import measure_server
-from harness.model import Baseline
+from harness.measure.single_stream import measure_single_stream
+from harness.model import Baseline, Measurement
 from harness.recorded import compare_recorded
 from harness.selection import Target
 
@@ -30,13 +31,18 @@ Load = TypeVar("Load")  # a table `scenarios.…` of the plan
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement to take. `seed` fixes what is random in it; `undecided` judges what it compares."""
+    """One measurement to take. `seed` fixes what is random in it.
+
+    `undecided` judges what it compares, `in_doubt` what it measures, as the plan will: while either says so,
+    more is measured, up to a cap.
+    """
 
     session: Session
     bench: Bench
     target: Target
     seed: int
     undecided: Undecided
+    in_doubt: Callable[[Sequence[Measurement]], bool] | None = None  # None: no interval is judged
 
     @property
     def baseline(self) -> Baseline:
@@ -86,7 +92,7 @@ def _from_memory(task: Task, kind: str) -> Observation:
     )
     if not comparisons:
         what = f"baseline `{recorded.name}` has no number of the {MEASURES[kind].suite} suite for this model"
-        raise ConfigError(f"{what}.", where=task.target.id)
+        raise Unsupported(f"{what}.")
     settings = {"baseline": task.baseline.name, "baseline_sha256": recorded.artifact_sha256}
     return Observation(comparisons=comparisons, settings=settings, scenario=run.scenario)
 
@@ -139,7 +145,9 @@ MEASURES: dict[str, Measure] = {
         boards.FUNCTIONAL,
         _against(lambda t, b, n: measure_memory_against(t.bench, b, n, seed=t.seed), "memory"),
     ),
-    "single_stream": Measure("latency", boards.TIMING, lambda task: measure_single_stream(task.bench)),
+    "single_stream": Measure(
+        "latency", boards.TIMING, lambda task: measure_single_stream(task.bench, task.in_doubt)
+    ),
     "duet": Measure(
         "latency",
         boards.TIMING,

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +27,7 @@ from harness.errors import (
     TransientError,
     Unsupported,
 )
+from harness.judging import plan_name
 from harness.kinds import MEASURES, Task
 from harness.measure.bench import Bench, Observation
 from harness.measure.duet import Undecided
@@ -37,6 +38,7 @@ from harness.model import (
     Device,
     DeviceFacts,
     ErrorRecord,
+    Measurement,
     Outcome,
     Plan,
     Run,
@@ -163,7 +165,14 @@ class Session:
     def _observe(self, kind: str, target: Target, budgets: Sequence[Budget]) -> Observation:
         measure = MEASURES[kind]
         bench = self.bench(target, measure.profile)
-        task = Task(self, bench, target, secrets.randbits(32), self._undecided(kind, target, budgets))
+        task = Task(
+            self,
+            bench,
+            target,
+            secrets.randbits(32),
+            self._undecided(kind, target, budgets),
+            self._in_doubt(kind, target, budgets),
+        )
         around = Surroundings(bench, target.device)
         needs_quiet = measure.suite == "latency" and kind != "duet" and target.device.name not in self._busy
         if needs_quiet and not around.wait_until_quiet():
@@ -182,6 +191,25 @@ class Session:
             seen = Observation(comparisons=tuple(comparisons), settings=_own(budgets))
             sketch = self._sketched(kind, target, seen)
             return any(r.verdict is Verdict.INCONCLUSIVE for r in results_of(sketch, self.plan.budgets))
+
+        return ask
+
+    def _in_doubt(
+        self, kind: str, target: Target, budgets: Sequence[Budget]
+    ) -> Callable[[Sequence[Measurement]], bool] | None:
+        """Return what judges measurements while they are taken; None where no interval decides of them."""
+        mine = [
+            b
+            for b in (*budgets, *self.plan.budgets)
+            if (b.model, b.device_type) == (plan_name(target.model.name), target.device.type.name)
+        ]
+        if not any(b.limit is not None and b.rule == "confidence" for b in mine):
+            return None
+
+        def ask(measurements: Sequence[Measurement]) -> bool:
+            seen = Observation(measurements=tuple(measurements), settings=_own(budgets))
+            rows = results_of(self._sketched(kind, target, seen), self.plan.budgets)
+            return any(row.verdict is Verdict.INCONCLUSIVE for row in rows)
 
         return ask
 

@@ -1,22 +1,19 @@
-"""Latency suite: load time, first inference and steady state, apart; single_stream and offline.
+"""Latency suite: how much is measured, one timed window, and offline: throughput over batch sizes.
 
-Each process is fresh; raw samples are kept in the order they were taken. Percentiles carry order-statistic
-intervals. On a virtual clock the spread is some 0.03%, so fewer samples serve: where an interval can't be
-had from their count, the extremes stand in for it, and the reasons say so.
+Raw samples are kept in the order they were taken. On a virtual clock the spread is some 0.03%, so fewer
+samples serve.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.measure.bench import Bench, Observation
-from harness.measure.percentiles import between_processes, lag1_of, quantile
-from harness.metrics import PERCENTILES
-from harness.model import Condition, Fidelity, Measurement, Series
+from harness.measure.percentiles import quantile
+from harness.model import WITHIN_ONE_PROCESS, Condition, Fidelity, Measurement, Series
 from harness.remote import Child, MeasuredBlock
 
 if TYPE_CHECKING:
@@ -44,8 +41,6 @@ class LatencySettings:
 # virtual one 64 samples of two processes (the spread between processes was measured at 0.024%).
 MEASURED = LatencySettings(10, 70, 1.0, 0.2, 10.0, 60.0)
 VIRTUAL = LatencySettings(2, 32, 0.0, 0.0, 600.0, 60.0)
-# an undisturbed process is on its core for over 99% (measured); under this, others had their share
-MIN_CPU_SHARE = 0.9
 WARMUP_CALLS = (4, 2000)  # at least, and at most: a warm-up ends as soon as its medians are flat
 
 
@@ -62,64 +57,6 @@ def require_clock(bench: Bench) -> Fidelity:
             next_step="Measure them in the timing profile.",
         )
     return bench.time_fidelity
-
-
-def measure_single_stream(bench: Bench) -> Observation:
-    """Measure one query after another in several fresh processes."""
-    import numpy as np
-
-    fidelity = require_clock(bench)
-    settings = settings_for(fidelity)
-    loads: list[int] = []
-    firsts: list[int] = []
-    blocks: list[Samples] = []
-    windows: list[MeasuredBlock] = []
-    summaries: list[Mapping[str, float]] = []
-    conditions: list[Condition] = []
-    clock = None
-    for index in range(settings.processes):
-        bench.progress.count("process", index, settings.processes)
-        with bench.child(f"latency-{index}") as (child, load_time_ns):
-            started = time.monotonic()
-            loads.append(load_time_ns)
-            firsts.append(child.first())
-            call_wall_s = time.monotonic() - started
-            wanted = iterations_for(settings, call_wall_s)
-            block = measure_window(bench, child, settings, wanted, call_wall_s)
-            clock = block.clock
-            windows.append(block)
-            blocks.append(block.latency_ns)
-            summaries.append(block.summary)
-            conditions += window_conditions(f"process {index + 1}", block, wanted)
-    if not all(len(b) for b in blocks):
-        return _summarised(summaries, loads, firsts, fidelity, settings)
-    if fidelity is Fidelity.MEASURED and (disturbed := _undisturbed(windows, bench.threads)):
-        conditions.append(disturbed)
-    values = np.concatenate(blocks)
-    process = np.repeat(np.arange(len(blocks), dtype=np.int32), [len(b) for b in blocks])
-    each = np.arange(len(loads), dtype=np.int32)
-    series = (
-        Series("latency_ns", "ns", values, process, clock),
-        Series("load_time_ns", "ns", np.array(loads, dtype=np.int64), each, clock),
-        Series("first_inference_ns", "ns", np.array(firsts, dtype=np.int64), each, clock),
-    )
-    measurements = [
-        quantile("load_time_ns", series[1].values, 50, fidelity, "single_stream"),
-        quantile("first_inference_ns", series[2].values, 50, fidelity, "single_stream"),
-    ]
-    measurements += [
-        between_processes(
-            quantile(f"latency_p{p}_ns", values, p, fidelity, "single_stream", process=process), p, blocks
-        )
-        for p in PERCENTILES
-    ]
-    return Observation(
-        measurements=tuple(measurements),
-        series=series,
-        conditions=tuple(conditions),
-        settings={**_settings(settings), "lag1_autocorrelation": lag1_of(blocks)},
-        scenario="single_stream",
-    )
 
 
 def measure_offline(bench: Bench) -> Observation:
@@ -153,13 +90,13 @@ def measure_offline(bench: Bench) -> Observation:
             series.append(Series("latency_ns", "ns", values, zeros, block.clock, batch_size))
             conditions += window_conditions(f"batch {batch_size}", block, wanted)
             p50 = quantile("latency_p50_ns", values, 50, fidelity, "offline", batch_size, process=zeros)
-            p50 = replace(p50, reasons=(*p50.reasons, "interval: within one process"))
+            p50 = replace(p50, reasons=(*p50.reasons, WITHIN_ONE_PROCESS))
             measurements += [p50, throughput(p50, batch_size)]
     return Observation(
         measurements=tuple(measurements),
         series=tuple(series),
         conditions=tuple(conditions),
-        settings={**_settings(settings), "refused_batch_sizes": refused},
+        settings={**plain_settings(settings), "refused_batch_sizes": refused},
         scenario="offline",
     )
 
@@ -197,46 +134,6 @@ def measure_window(
             # the longest wait: the window's cap on the wall and warm-up, on a busy host
             timeout_s=bench.board.device.timeout_s + 4 * settings.wall_cap_s,
         )
-
-
-def _summarised(
-    summaries: list[Mapping[str, float]],
-    loads: list[int],
-    firsts: list[int],
-    fidelity: Fidelity,
-    settings: LatencySettings,
-) -> Observation:
-    """Return what commands that print a summary allow: each figure's median over the processes.
-
-    There are no raw samples, so nothing bounds a percentile; what the command doesn't print is None.
-    """
-    import numpy as np
-
-    why = "from the command's own summary: it gives no samples"
-    measurements = [
-        quantile("load_time_ns", np.array(loads), 50, fidelity, "single_stream"),
-        quantile("first_inference_ns", np.array(firsts), 50, fidelity, "single_stream"),
-    ]
-    printed = {
-        "latency_mean_ns": "latency_avg_ns",
-        **{f"latency_p{p}_ns": f"latency_p{p}_ns" for p in PERCENTILES},
-    }
-    for name, key in printed.items():
-        values = [s[key] for s in summaries if key in s]
-        if values:
-            found = quantile(name, np.array(values), 50, fidelity, "single_stream")
-            measurements.append(replace(found, reasons=(*found.reasons, why)))
-        else:
-            measurements.append(
-                Measurement(
-                    name, None, None, None, 0, fidelity, "single_stream", reasons=(f"not given {why}",)
-                )
-            )
-    return Observation(
-        measurements=tuple(measurements),
-        settings={**_settings(settings), "summaries": [dict(s) for s in summaries]},
-        scenario="single_stream",
-    )
 
 
 def throughput(p50: Measurement, samples: int) -> Measurement:
@@ -279,24 +176,5 @@ def window_conditions(what: str, block: MeasuredBlock, wanted: int) -> list[Cond
     ]
 
 
-def _undisturbed(blocks: list[MeasuredBlock], threads: int) -> Condition | None:
-    """Return whether the measured processes had their core to themselves: CPU time against time passed.
-
-    None where a process's CPU time is not known, or several threads blur it.
-    """
-    cpu_ns = sum(b.usage.get("cpu_ns", 0) for b in blocks)
-    elapsed_ns = sum(b.elapsed_ns or 0 for b in blocks)
-    if threads != 1 or not elapsed_ns or not all("cpu_ns" in b.usage for b in blocks):
-        return None
-    share = cpu_ns / elapsed_ns
-    return Condition(
-        "undisturbed",
-        f"on a core for {100 * share:.0f}% of the measured time",
-        f"at least {100 * MIN_CPU_SHARE:.0f}%",
-        share >= MIN_CPU_SHARE,
-        "Something else ran on the device: end it, then measure again.",
-    )
-
-
-def _settings(settings: LatencySettings) -> dict[str, Any]:
+def plain_settings(settings: LatencySettings) -> dict[str, Any]:
     return {**asdict(settings), "batch_sizes": list(settings.batch_sizes)}

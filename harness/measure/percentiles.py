@@ -26,8 +26,9 @@ def quantile(
     batch_size: int = 1,
     *,
     process: Any = None,
+    confidence: float = 0.9,
 ) -> Measurement:
-    """Return the `p`-th percentile of `values` as `metric`, with its 90% order-statistic interval.
+    """Return the `p`-th percentile of `values` as `metric`, with its order-statistic interval.
 
     With `process`, the number of each sample's process, samples that follow each other in one process count
     only as far as they are independent. On a virtual clock the extremes stand in for a bound that the
@@ -35,24 +36,29 @@ def quantile(
     """
     value = stats.percentile(values, p)
     reasons: tuple[str, ...] = ()
-    needed = stats.samples_needed(p)
+    needed = stats.samples_needed(p, confidence)
     if fidelity is Fidelity.MEASURED and process is not None:
-        found = stats.percentile_interval_autocorrelated(values, p, process=process)
+        found = stats.percentile_interval_autocorrelated(values, p, confidence, process=process)
         low, high, needed = found.low, found.high, found.needed
         reasons = (f"interval: {found.said}",) if found.said else ()
     else:
-        low, high = stats.percentile_interval(values, p)
+        low, high = stats.percentile_interval(values, p, confidence)
     if fidelity is Fidelity.VIRTUAL:
         if low is None or high is None:
             low = float(values.min()) if low is None else low
             high = float(values.max()) if high is None else high
             reasons = (f"interval: extremes of {len(values)} samples on the virtual clock",)
     elif low is None or high is None:
-        reasons = (*reasons, f"{len(values)} samples can't bound the p{p:g} at 90%; {needed} can")
+        reasons = (
+            *reasons,
+            f"{len(values)} samples can't bound the p{p:g} at {100 * confidence:.3g}%; {needed} can",
+        )
     return Measurement(metric, value, low, high, len(values), fidelity, scenario, batch_size, reasons)
 
 
-def between_processes(pooled: Measurement, p: float, blocks: list[Samples]) -> Measurement:
+def between_processes(
+    pooled: Measurement, p: float, blocks: list[Samples], confidence: float = 0.9
+) -> Measurement:
     """Return `pooled` with its interval widened by how far its processes differ.
 
     Samples of one process share its memory layout and its moment, so their pooled interval is too narrow
@@ -67,7 +73,7 @@ def between_processes(pooled: Measurement, p: float, blocks: list[Samples]) -> M
         if p != 50:
             return pooled
         return replace(pooled, low=min(pooled.low, *own), high=max(pooled.high, *own))
-    ratio = stats.t_half_width_ratio(own)
+    ratio = stats.t_half_width_ratio(own, confidence)
     return replace(
         pooled, low=min(pooled.low, pooled.value / ratio), high=max(pooled.high, pooled.value * ratio)
     )

@@ -9,12 +9,12 @@ from harness.errors import Unsupported
 from harness.measure.latency import (
     MEASURED,
     VIRTUAL,
-    _undisturbed,
     iterations_for,
     require_clock,
     throughput,
 )
 from harness.measure.percentiles import between_processes, quantile
+from harness.measure.single_stream import _undisturbed
 from harness.model import Fidelity
 from harness.remote import MeasuredBlock
 
