@@ -27,7 +27,8 @@ from harness.model import (
 )
 
 # judged by a tolerance or a limit of their own in each run: a ratio of two of them says nothing
-NOT_COMPARED = frozenset({"output_max_abs_error", "golden_agreement", "oom_kills"})
+NOT_COMPARED = frozenset({"oom_kills"}.union(r.name for r in METRICS.values() if r.kind == "agreement"))
+FROM_MEMORY = "from memory"
 EXACT_KIND = "size"  # what no device and no build changes
 
 Key = tuple[str, str | None, int]
@@ -136,7 +137,10 @@ def _comparison(
     if other is not None:
         value, low, high, reasons = _effect(m, other.measurement, effect, row)
         if value is not None:
-            reasons = (*reasons, f"from memory: recorded {recorded.recorded_at[:10]}, not measured beside it")
+            reasons = (
+                *reasons,
+                f"{FROM_MEMORY}: recorded {recorded.recorded_at[:10]}, not measured beside it",
+            )
     invalid: tuple[str, ...] = ()
     if other is not None and row.kind != EXACT_KIND:
         invalid = (*problems, *number_problems(other, number))

@@ -18,6 +18,7 @@ from harness.margins import format_margin, signed_effect
 from harness.metrics import METRICS
 from harness.model import Result, Run, Verdict
 from harness.pairing import Pairing, pair
+from harness.recorded import FROM_MEMORY
 from harness.store import Store, codec, read_run, read_session
 from harness.store.layout import RUN_FILE, RUNS_FOLDER, SESSION_FILE
 from harness.units import format_quantity
@@ -131,18 +132,42 @@ def _text(found: Pairing, names: Names, verdict: Verdict, doubts: tuple[str, ...
     lines = [f"{verdict.value}: B {names[1]} against A {names[0]}", *(f"  {d}" for d in doubts)]
     if found.results:
         lines += ["", table_text(_HEAD, [_cells(r) for r in found.results]).rstrip("\n")]
-    bad = [r for r in found.results if r.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED)]
+    bad = _reasons(found.results)
     if bad:
-        lines += ["", *(f"{r.verdict}: {r.model} on {r.device_name}: {'; '.join(r.reasons)}" for r in bad)]
+        lines += ["", *bad]
     rest = (*found.notes, *found.only)
     return "\n".join([*lines, *(["", *rest] if rest else [])]) + "\n"
+
+
+def _reasons(results: tuple[Result, ...]) -> list[str]:
+    """Return a line for each reason of every verdict but PASS, with the numbers that share it."""
+    shared: dict[tuple[Verdict, str, str], list[str]] = {}
+    for r in results:
+        if r.verdict in (Verdict.PASS, Verdict.NOT_JUDGED):
+            continue
+        name = _name(r)
+        for reason in r.reasons:
+            if reason.startswith(FROM_MEMORY):
+                continue  # both sides are
+            place = f"{r.model} on {r.device_name}"
+            shared.setdefault((r.verdict, place, reason.removeprefix(f"{name}: ")), []).append(name)
+    lines = []
+    for (verdict, place, reason), names in shared.items():
+        what = names[0] if len(names) == 1 else f"{len(names)} numbers"
+        lines.append(f"{verdict}: {place}: {what}: {reason}")
+    return lines
+
+
+def _name(r: Result) -> str:
+    """Return a number's metric, scenario and batch size as its reasons have them."""
+    batch = f"batch {r.batch_size}" if r.batch_size > 1 else ""
+    scope = ", ".join(filter(None, (r.scenario, batch)))
+    return f"{r.metric} ({scope})" if scope else r.metric
 
 
 def _cells(r: Result) -> tuple[str, ...]:
     c = r.comparison
     assert c is not None
-    batch = f"batch {r.batch_size}" if r.batch_size > 1 else ""
-    scope = ", ".join(filter(None, (r.metric, r.scenario, batch)))
     row = METRICS[r.metric]
     interval = "–"
     if c.low is not None and c.high is not None:
@@ -150,7 +175,7 @@ def _cells(r: Result) -> tuple[str, ...]:
     return (
         r.model,
         r.device_name,
-        scope,
+        _name(r),
         "–" if c.baseline is None else format_quantity(c.baseline, row.unit),
         "–" if c.candidate is None else format_quantity(c.candidate, row.unit),
         "–" if c.value is None else signed_effect(c, c.value, row),
@@ -182,9 +207,7 @@ def _markdown(found: Pairing, names: Names, verdict: Verdict, doubts: tuple[str,
         table = [_HEAD, ("---",) * len(_HEAD), *(_cells(r) for r in found.results)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
         lines.append("")
-    bad = [r for r in found.results if r.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED)]
-    said = [f"{r.verdict}: {r.model} on {r.device_name}: {'; '.join(r.reasons)}" for r in bad]
-    lines += [f"- {line}" for line in (*doubts, *said, *found.notes, *found.only)]
+    lines += [f"- {line}" for line in (*doubts, *_reasons(found.results), *found.notes, *found.only)]
     return "\n".join(lines).rstrip() + "\n"
 
 

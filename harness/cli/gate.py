@@ -65,7 +65,8 @@ def _json(release: Release, results: list[Result], runs: list[Run]) -> str:
     rows = [
         {
             "model": r.model, "device": r.device_name, "metric": r.metric, "value": r.value,
-            "budget": r.budget, "fidelity": r.fidelity, "verdict": r.verdict, "reasons": list(r.reasons),
+            "budget": r.budget, "baseline": r.baseline, "effect": r.ratio, "margin": r.margin,
+            "fidelity": r.fidelity, "verdict": r.verdict, "reasons": list(r.reasons),
         }
         for r in results
     ]  # fmt: skip
