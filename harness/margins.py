@@ -91,7 +91,9 @@ def describe(c: Comparison, metric: Metric) -> str:
 def signed_effect(c: Comparison, effect: float, metric: Metric) -> str:
     """Return an effect as a change: "+1.25%", or "-0.4 points" of a metric that is a ratio itself."""
     if c.effect is Effect.RATIO:
-        return f"{100 * (effect - 1):+.3g}%"
+        percent = 100 * (effect - 1)
+        # three digits, but never as a power of ten
+        return f"{percent:+.3g}%" if abs(percent) < 999.5 else f"{percent:+.0f}%"
     if metric.unit == "ratio":
         return f"{100 * effect:+.3g} points"
     text = format_quantity(effect, metric.unit, 3)

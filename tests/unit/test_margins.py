@@ -140,6 +140,8 @@ def test_the_sentence_says_what_against_what_and_which_margin():
     exact = comparison(0.25, 0.25, 0.25, "model_size_bytes")
     assert describe(exact, SIZE) == "-75% against `release`"
     assert describe(comparison(1.0, None, 1.1), P50) == "+0% against `release` (no interval, n = 32)"
+    many = comparison(12.9, 10.991, 14.7)
+    assert describe(many, P50) == "+1190% against `release` (+999% to +1370%)"
 
 
 def test_effects_and_margins_as_text():
