@@ -112,9 +112,9 @@ class Repository:
         """Put `text` into the plan in place of what `harness init` wrote."""
         (self.root / "suites" / "release.toml").write_text("schema_version = 1\n" + text)
 
-    def start(self, *args: str, env: Mapping[str, str] | None = None) -> Running:
-        """Start pytest in a process group of its own."""
-        folder = self.root / "report"
+    def start(self, *args: str, env: Mapping[str, str] | None = None, report: str = "report") -> Running:
+        """Start pytest in a process group of its own; its session goes into the folder `report`."""
+        folder = self.root / report
         process = subprocess.Popen(
             self._argv(folder, args),
             cwd=self.root,
@@ -127,8 +127,8 @@ class Repository:
         )
         return Running(process, folder)
 
-    def pytest(self, *args: str, env: Mapping[str, str] | None = None) -> Finished:
-        return self.start(*args, env=env).finish()
+    def pytest(self, *args: str, env: Mapping[str, str] | None = None, report: str = "report") -> Finished:
+        return self.start(*args, env=env, report=report).finish()
 
     def local(self, model: str, *args: str) -> Finished:
         """Measure one of the tiny models on this host."""
