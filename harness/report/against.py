@@ -13,8 +13,10 @@ from harness.report.effects import (
     METHOD_MEANINGS,
     METHODS,
     amount,
+    bounds_of_change,
     change_of,
     interval_of_change,
+    level_of,
     margin_of,
     worsening,
 )
@@ -23,7 +25,7 @@ from harness.report.wording import Badge, fidelity_badge, scope_of, verdict_badg
 
 # A plot reaches as far as its intervals do, but no further than this many of its narrowest margins: beyond it
 # the margin itself could no longer be seen. What lies further is an arrow at the edge, with its number.
-_MOST_MARGINS = 20
+_MOST_MARGINS = 15
 _LEAST_MARGINS = 1.3
 # worst first
 _SAID = {
@@ -45,6 +47,7 @@ class ComparedRow:
     baseline: str
     change: str
     interval: str
+    level: str
     leaning: str
     margin: str
     how: str
@@ -96,7 +99,8 @@ def compared_row(data: ReportData, result: Result) -> ComparedRow:
         candidate=amount(c.candidate, result.unit),
         baseline=amount(c.baseline, result.unit),
         change=change_of(c),
-        interval=interval_of_change(c),
+        interval=bounds_of_change(c),
+        level=level_of(c),
         leaning=_leaning(c),
         margin=margin_of(result),
         how=METHODS[c.method],
@@ -108,10 +112,10 @@ def compared_row(data: ReportData, result: Result) -> ComparedRow:
 
 
 def _worth_saying(result: Result) -> tuple[str, ...]:
-    """Return the reasons without the sentence of a row that nothing judges: the row has said it."""
+    """Return the reasons; of a row that nothing judges, without the sentences that only repeat the row."""
     if result.verdict is not Verdict.NOT_JUDGED:
         return result.reasons
-    return tuple(reason for reason in result.reasons if not reason.endswith("no margin is set for it"))
+    return tuple(r for r in result.reasons if not r.endswith("no margin is set for it") and r[:5] != "look ")
 
 
 def _compared(result: Result) -> Comparison:
@@ -175,7 +179,9 @@ def _identities(data: ReportData, results: Sequence[Result]) -> list[str]:
     runs: list[Run] = [data.runs_by_id[i] for i in dict.fromkeys(r.run_id for r in results)]
     digests = dict.fromkeys(str(run.settings.get("baseline_sha256") or "")[:12] for run in runs)
     runtimes = dict.fromkeys(str(run.settings.get("baseline_runtime") or "") for run in runs)
-    return [*(f"sha256 {digest}…" for digest in digests if digest), *(name for name in runtimes if name)]
+    # a run that needs no clock says only the runtime's name
+    named = [n for n in runtimes if n and not any(other.startswith(f"{n}==") for other in runtimes)]
+    return [*(f"sha256 {digest}…" for digest in digests if digest), *named]
 
 
 # --- forest ---------------------------------------------------------------------------------------
@@ -225,7 +231,7 @@ def _mark(data: ReportData, result: Result) -> Mark | None:
     c = _compared(result)
     shares = [None if b is None else worsening(c, b) for b in (c.low, c.value, c.high)]
     low, middle, high = shares
-    if c.value is not None and middle is None:
+    if middle is None and (c.value is not None or result.verdict is Verdict.NOT_JUDGED):
         return None
     ends = sorted(share for share in (low, high) if share is not None)
     x = (middle, *ends) if middle is not None else ()

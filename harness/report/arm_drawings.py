@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.drawings import plain_ticks, spread_dots
+from harness.report.drawings import body_end, plain_ticks, spread_dots
 from harness.report.figure import Mark, Panel
 from harness.report.palette import GRID, INK, MUTED, colour
+
+_ECDF_BODIES = 2.5  # how far the axis reaches, in multiples of what holds 90% of either arm
 
 
 def _ecdf_arms(axes: Any, panel: Panel) -> None:
     for mark in panel.marks:
         axes.step([mark.x[0], *mark.x], [0.0, *mark.y], where="post", label=mark.label, **_line(mark))
     axes.set_ylim(0, 1.03)
-    # the far tail of one arm would leave the bodies, which are compared, no room
-    low = min(mark.x[0] for mark in panel.marks)
-    high = max(_at_share(mark, 0.995) for mark in panel.marks)
+    low, high = min(mark.x[0] for mark in panel.marks), body_end(panel.marks, _ECDF_BODIES)
     room = 0.06 * (high - low) or max(abs(high), 1e-9) * 0.001
     axes.set_xlim(low - room, high + room)
     plain_ticks(axes, "x")
@@ -27,10 +27,7 @@ def _ecdf_arms(axes: Any, panel: Panel) -> None:
 
 
 def _strip_arms(axes: Any, panel: Panel) -> None:
-    for mark in panel.marks:
-        spread_dots(axes, mark, 0.3, MUTED if mark.hollow else colour(mark))
-        middle = sorted(mark.x)[len(mark.x) // 2]
-        axes.plot([mark.y[0] - 0.18, mark.y[0] + 0.18], [middle, middle], color=INK, linewidth=1.5)
+    spread_dots(axes, panel.marks, 0.3, 0.18)
     for mark in dict((mark.label, mark) for mark in panel.marks).values():
         axes.plot(
             [], [], linestyle="none", marker="o", markersize=4, label=mark.label,
@@ -103,10 +100,6 @@ def _line(mark: Mark) -> dict[str, Any]:
     if mark.hollow:
         return {"color": MUTED, "linestyle": (0, (4, 1.5)), "linewidth": 1.3}
     return {"color": colour(mark), "linestyle": "-"}
-
-
-def _at_share(mark: Mark, share: float) -> float:
-    return next((x for x, y in zip(mark.x, mark.y, strict=True) if y >= share), mark.x[-1])
 
 
 def _robust_span(values: Any, limit: float | None) -> tuple[float, float]:

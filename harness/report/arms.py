@@ -6,7 +6,7 @@ Numbers only: plots.py draws. The candidate has its model's style; a hollow mark
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def _ecdf(duets: Sequence[_Duet]) -> Figure | None:
     panels, rows = [], []
     for duet in duets:
         ordered = [np.sort(series.values.astype(np.float64)) for series in duet.arms]
-        factor, unit = scale("ns", max(float(values[-1]) for values in ordered))
+        factor, unit = scale("ns", max(float(np.median(values)) for values in ordered))
         marks, words = [], []
         for arm, values in zip(ARMS, ordered, strict=True):
             keep = thinned(values.size)
@@ -112,7 +112,8 @@ def _ecdf(duets: Sequence[_Duet]) -> Figure | None:
         "duet-ecdf",
         "Latency of both arms",
         "Share of inferences at or under each latency, all duets of a run together. Side by side both arms "
-        "met the same device, so it is the distance between the curves that counts.",
+        "met the same device, so it is the distance between the curves that counts. A long tail leaves the "
+        "panel; the data have it.",
         [duet.fidelity for duet in duets],
         panels,
         (*_KEY, "arm", "latency_ns", "share"),
@@ -132,7 +133,7 @@ def _processes(duets: Sequence[_Duet]) -> Figure | None:
     for duet in duets:
         numbers = [int(n) for n in np.unique(duet.arms[0].process)]
         shown = len(numbers) <= _MAX_STRIPS
-        factor, unit = scale("ns", max(float(series.values.max()) for series in duet.arms))
+        factor, unit = scale("ns", max(float(np.median(series.values)) for series in duet.arms))
         strips: list[Mark] = []
         medians: dict[str, dict[int, float]] = {arm: {} for arm in ARMS}
         for number in numbers:
@@ -144,7 +145,8 @@ def _processes(duets: Sequence[_Duet]) -> Figure | None:
                 rows.append((*duet.key(), number, arm, "median", medians[arm][number]))
                 if shown:
                     kept = values[thinned(values.size, _MAX_STRIP_POINTS // (2 * len(numbers)), 2)]
-                    strips.append(_arm_mark(duet, arm, kept / factor, (number + 1 + aside,) * kept.size))
+                    mark = _arm_mark(duet, arm, kept / factor, (number + 1 + aside,) * kept.size)
+                    strips.append(replace(mark, limit=medians[arm][number] / factor))
                     rows += [(*duet.key(), number, arm, "inference", float(v)) for v in kept]
         ladder = [
             _arm_mark(duet, arm, [n + 1 for n in found], [value / factor for value in found.values()])
@@ -172,7 +174,8 @@ def _processes(duets: Sequence[_Duet]) -> Figure | None:
         "Both arms by duet",
         "Each duet is a fresh pair of processes: a dot is one inference and a bar a process's median, or, "
         "where there are many duets, a dot is a process's median. Where the step between the arms is the "
-        "same in each duet, it is the model's; where it isn't, processes differ more than models.",
+        "same in each duet, it is the model's; where it isn't, processes differ more than models. Triangles "
+        "at the edge stand for what is slower still.",
         seen,
         panels,
         (*_KEY, "duet", "arm", "of", "latency_ns"),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.report.figure import Mark, Panel
 from harness.report.palette import INK, MUTED, SURFACE, colour, dash, marker, short_label, tone
+
+# how far an axis reaches, in multiples of what holds most samples (chosen by eye, on a busy host)
+_ECDF_BODIES = 3.0
+_STRIP_BODIES = 2.5
 
 
 def _ecdf(axes: Any, panel: Panel) -> None:
     (mark,) = panel.marks
     axes.step([mark.x[0], *mark.x], [0.0, *mark.y], where="post", color=colour(mark))
     for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
-        x = next((x for x, y in zip(mark.x, mark.y, strict=True) if y >= share), mark.x[-1])
+        x = at_share(mark, share)
         axes.plot([x, x], [0, share], color=MUTED, linewidth=0.7, linestyle=":")
         axes.plot([x], [share], marker="o", markersize=3.5, color=colour(mark))
         axes.annotate(
@@ -26,18 +30,33 @@ def _ecdf(axes: Any, panel: Panel) -> None:
             annotation_clip=False,
         )
     axes.set_ylim(0, 1.03)
-    low, high = mark.x[0], mark.x[-1]
+    low, high = mark.x[0], max(body_end([mark], _ECDF_BODIES), at_share(mark, 0.99))
     margin = (high - low) * 0.12 or max(abs(high), 1e-9) * 0.001
+    if mark.x[-1] > high + margin and mark.note:
+        axes.annotate(
+            f"{mark.note} →", (1, 0.03), xycoords="axes fraction", ha="right", fontsize=8, color=MUTED
+        )
     axes.set_xlim(low - margin / 2, high + margin)
     plain_ticks(axes, "x")
 
 
+def at_share(mark: Mark, share: float) -> float:
+    """Return where an ECDF reaches `share`."""
+    return next((x for x, y in zip(mark.x, mark.y, strict=True) if y >= share), mark.x[-1])
+
+
+def body_end(marks: Sequence[Mark], bodies: float) -> float:
+    """Return how far an axis of ECDFs reaches: `bodies` times what holds 90%, or all if that is less.
+
+    One inference in thousands that was twenty times as slow would leave the others a line.
+    """
+    low, most = min(mark.x[0] for mark in marks), max(mark.x[-1] for mark in marks)
+    body = max(at_share(mark, 0.9) for mark in marks) - low
+    return min(most, low + bodies * body) if body > 0 else most
+
+
 def _strip(axes: Any, panel: Panel) -> None:
-    for mark in panel.marks:
-        centre = mark.y[0]
-        spread_dots(axes, mark, 0.56, colour(mark))
-        middle = sorted(mark.x)[len(mark.x) // 2]
-        axes.plot([centre - 0.36, centre + 0.36], [middle, middle], color=INK, linewidth=1.5)
+    spread_dots(axes, panel.marks, 0.56, 0.36)
     count = len(panel.marks)
     axes.set_xlim(0.4, count + 0.6)
     axes.set_xticks(range(1, count + 1, 1 + count // 12))
@@ -45,15 +64,37 @@ def _strip(axes: Any, panel: Panel) -> None:
     plain_ticks(axes, "y")
 
 
-def spread_dots(axes: Any, mark: Mark, width: float, shade: str) -> None:
-    """Draw a mark's values as dots over `width` around its place: even, without a pattern, repeatable."""
-    centre = mark.y[0]
-    # by golden ratio
-    spread = [centre + width * ((index * 0.6180339887) % 1 - 0.5) for index in range(len(mark.x))]
-    axes.plot(
-        spread, mark.x, linestyle="none", marker="o", markersize=2.2, markeredgewidth=0, alpha=0.55,
-        color=shade,
-    )  # fmt: skip
+def spread_dots(axes: Any, marks: Sequence[Mark], width: float, half_bar: float) -> None:
+    """Draw each mark's ascending values as dots over `width` around its place, and its median as a bar.
+
+    The dots are spread evenly, without a pattern, the same each time. What is far beyond the bodies of all
+    marks is a triangle at the edge.
+    """
+    top = _strips_end(marks)
+    for mark in marks:
+        centre, shade = mark.y[0], MUTED if mark.hollow else colour(mark)
+        # by golden ratio
+        spread = [centre + width * ((index * 0.6180339887) % 1 - 0.5) for index in range(len(mark.x))]
+        within = sum(x <= top for x in mark.x)
+        style = {"linestyle": "none", "markeredgewidth": 0, "alpha": 0.55, "color": shade}
+        axes.plot(spread[:within], mark.x[:within], marker="o", markersize=2.2, **style)
+        axes.plot(
+            spread[within:],
+            [top] * (len(mark.x) - within),
+            marker="^",
+            markersize=3.4,
+            clip_on=False,
+            **style,
+        )
+        if mark.limit is not None:
+            axes.plot([centre - half_bar, centre + half_bar], [mark.limit] * 2, color=INK, linewidth=1.5)
+
+
+def _strips_end(marks: Sequence[Mark]) -> float:
+    low, most = min(mark.x[0] for mark in marks), max(mark.x[-1] for mark in marks)
+    # the values kept of a process are a thinned body and its whole tail: three quarters are of the body
+    body = max(mark.x[int(0.75 * (len(mark.x) - 1))] for mark in marks) - low
+    return min(most, low + _STRIP_BODIES * body) if body > 0 else most
 
 
 def _sweep(axes: Any, panel: Panel) -> None:

@@ -37,6 +37,11 @@ def change_of(c: Comparison) -> str:
 
 
 def interval_of_change(c: Comparison) -> str:
+    """Return the bounds of the change with their confidence where it isn't the gate's 90%."""
+    return ", ".join(filter(None, (bounds_of_change(c), level_of(c))))
+
+
+def bounds_of_change(c: Comparison) -> str:
     """Return the bounds of the change, "+0.90 to +1.50"; "exact", or "no interval" where there is none."""
     if c.value is None:
         return "–"
@@ -48,8 +53,13 @@ def interval_of_change(c: Comparison) -> str:
         return "no interval"
     if low is None or high is None:
         return f"at most {high}" if low is None else f"at least {low}"
-    level = "" if math.isclose(c.confidence, _GATE_CONFIDENCE) else f", at {100 * c.confidence:.3g}%"
-    return f"{low} to {high}{level}"
+    return f"{low} to {high}"
+
+
+def level_of(c: Comparison) -> str:
+    """Return "at 95.4%" where the bounds have another confidence than 90%; else ""."""
+    plain = math.isclose(c.confidence, _GATE_CONFIDENCE) or c.low is None or c.high is None or c.low == c.high
+    return "" if plain or c.value is None else f"at {100 * c.confidence:.3g}%"
 
 
 def amount(value: float | None, unit: str) -> str:

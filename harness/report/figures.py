@@ -90,8 +90,8 @@ def _ecdf(data: ReportData) -> Figure | None:
             (run.model, run.device.name, run.run_id, fidelity.value, float(v), float(s))
             for v, s in zip(kept, share, strict=True)
         ]
-        factor, unit = scale("ns", float(values[-1]))
         p50, p99 = (float(np.percentile(values, q)) for q in (50, 99))
+        factor, unit = scale("ns", p50)
         panels.append(
             Panel(
                 "ecdf",
@@ -101,7 +101,15 @@ def _ecdf(data: ReportData) -> Figure | None:
                 f"{format_quantity(float(values[-1]), 'ns', 4)}.",
                 f"latency, {unit} ({fidelity})",
                 "share of samples",
-                (Mark(label, style_of[run.model, run.device.name], floats(kept / factor), floats(share)),),
+                (
+                    Mark(
+                        label,
+                        style_of[run.model, run.device.name],
+                        floats(kept / factor),
+                        floats(share),
+                        note=f"slowest: {format_quantity(float(values[-1]), 'ns')}",
+                    ),
+                ),
             )
         )
         seen.append(fidelity)
@@ -109,7 +117,7 @@ def _ecdf(data: ReportData) -> Figure | None:
         "latency-ecdf",
         "Latency distribution",
         "Share of queries at or under each latency; the lines mark p50, p90 and p99. "
-        "Each panel has its own scale.",
+        "Each panel has its own scale, which a long tail leaves.",
         seen,
         panels,
         ("model", "device", "run_id", "fidelity", "latency_ns", "share"),
@@ -124,7 +132,7 @@ def _processes(data: ReportData) -> Figure | None:
         processes = [int(p) for p in np.unique(series.process)]
         if len(processes) < 2:
             continue
-        factor, unit = scale("ns", float(series.values.max()))
+        factor, unit = scale("ns", float(np.median(series.values)))
         style = style_of[run.model, run.device.name]
         marks, medians = [], []
         for process in processes:
@@ -134,8 +142,9 @@ def _processes(data: ReportData) -> Figure | None:
             rows += [
                 (run.model, run.device.name, run.run_id, fidelity.value, process, float(v)) for v in kept
             ]
+            place = (float(process + 1),) * kept.size
             marks.append(
-                Mark(str(process + 1), style, floats(kept / factor), (float(process + 1),) * kept.size)
+                Mark(str(process + 1), style, floats(kept / factor), place, limit=medians[-1] / factor)
             )
         spread = (max(medians) - min(medians)) / min(medians) if min(medians) > 0 else 0.0
         panels.append(
@@ -154,7 +163,8 @@ def _processes(data: ReportData) -> Figure | None:
         "latency-processes",
         "Latency by process",
         "Each dot is one inference, each bar the median of one fresh process. "
-        "Bars at unlike heights mean that the variance is between processes, not within them.",
+        "Bars at unlike heights mean that the variance is between processes, not within them. Triangles at "
+        "the edge stand for what is slower still.",
         seen,
         panels,
         ("model", "device", "run_id", "fidelity", "process", "latency_ns"),
@@ -267,7 +277,7 @@ def _memory_sweep_panel(data: ReportData, swept: Sequence[tuple[Run, dict[int, f
 
 def _memory(data: ReportData) -> Figure | None:
     wanted = ("peak_rss_bytes", "peak_pss_bytes")
-    results = [r for r in data.absolute if r.metric in wanted and r.value is not None]
+    results = [r for r in data.absolute if r.metric in wanted and r.value is not None and r.batch_size == 1]
     labels, style_of = subjects(data), styles(data)
     panels = []
     for name in wanted:

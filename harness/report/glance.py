@@ -84,7 +84,8 @@ def _variant(data: ReportData, model: str) -> str:
 
 def _picked(data: ReportData, pair: tuple[str, str]) -> tuple[Result | None, ...]:
     """Return the result for each column, and the task's figure last."""
-    mine = [r for r in data.absolute if (r.model, r.device_name) == pair and r.scenario in PLAIN]
+    absolute = [r for r in data.absolute if (r.model, r.device_name) == pair]
+    mine = [r for r in absolute if r.scenario in PLAIN and r.batch_size == 1]
     found = [last(mine, lambda r, name=name: r.metric == name) for _, name in _COLUMNS]  # type: ignore[misc]
     return (*found, last(mine, is_task))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import records
+from support import compared, records
 
 from harness.gate import release_verdict
 from harness.model import Condition, ErrorRecord, Outcome, Run
@@ -67,6 +67,11 @@ def test_summary_md(paths: ReportPaths, golden: Golden) -> None:
 
 def test_junit_xml(paths: ReportPaths, golden: Golden) -> None:
     golden("junit.xml", paths.junit_xml.read_text())
+
+
+def test_summary_md_of_a_session_that_compares(tmp_path: Path, golden: Golden) -> None:
+    folder = records.write_session(tmp_path, compared.session(), compared.comparing_runs())
+    golden("compared.md", write_report(folder).summary_md.read_text())
 
 
 def test_budgets_are_suggested(tmp_path: Path, golden: Golden) -> None:

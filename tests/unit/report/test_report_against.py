@@ -139,7 +139,7 @@ def test_the_section_stands_before_the_results_and_links_to_them(written: Report
 
 
 def test_a_row_has_both_values_the_change_its_margin_and_the_sentence(written: ReportPaths) -> None:
-    row = "5.06 ms 5.00 ms +1.20% worse +1.17 to +1.23 0.1% duet 36 virtual ✕ FAIL latency_p50_ns"
+    row = "5.06 ms 5.00 ms +1.20% worse +1.17 to +1.23 0.1% duet n = 36 virtual ✕ FAIL latency_p50_ns"
     assert row in _words(written)
     assert "beyond its margin of 0.1%" in _words(written)
 
