@@ -63,10 +63,12 @@ def _listed_types(plan: Plan) -> set[str]:
 def _can_be_budgeted(result: Result) -> bool:
     return (
         result.value is not None
+        and result.comparison is None  # its absolute number has a row of its own
         and math.isfinite(result.value)
         and result.metric in METRICS
         and result.metric not in _OWN_LIMIT
         and result.fidelity not in (None, Fidelity.ESTIMATED)
+        and not (METRICS[result.metric].direction == HIGHER and _limit(result) <= 0)  # would judge nothing
     )
 
 

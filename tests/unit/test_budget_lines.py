@@ -7,6 +7,7 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.comparing import comparison
 
 from harness import plan as plans
 from harness.judging import judge
@@ -47,6 +48,15 @@ def test_ten_percent_above_what_was_measured():
 def test_a_measured_number_needs_no_table():
     size = a_result("model_size_bytes", 461057, 461057, 461057, fidelity=Fidelity.MEASURED)
     assert plans.budget_lines([size], "rpi4") == '[budgets.rpi4.m]\nmodel_size_bytes = "508 kB"\n'
+
+
+def test_a_comparison_sets_no_limit_and_neither_does_what_nothing_could_break():
+    c = comparison(1.02, 1.01, 1.03)
+    beside = a_result(value=5.1e6, comparison=c, baseline=5e6, ratio=1.02)
+    hopeless = a_result("accuracy", 0.05, 0.01, 0.1, fidelity=Fidelity.MEASURED)
+    assert plans.budget_lines([beside, hopeless], "rpi4") == ""
+    copied = a_result("model_pages_bytes", 0.0, 0.0, 0.0, fidelity=Fidelity.MEASURED)
+    assert budgets_of(plans.budget_lines([copied], "rpi4"))[0].limit == 0
 
 
 def test_ten_percent_below_where_higher_is_better():
@@ -157,7 +167,12 @@ def test_what_was_measured_passes_the_budget_that_it_sets(metric, value, below, 
     numbers = [n * scale for n in (value, low, high)]
     if not bounded:
         numbers[1:] = [None, None]
-    (budget,) = budgets_of(plans.budget_lines([a_result(metric, *numbers, fidelity=fidelity)], "rpi4"))
+    found = budgets_of(plans.budget_lines([a_result(metric, *numbers, fidelity=fidelity)], "rpi4"))
+    if not found:  # nothing is 10% worse than this
+        assert row.direction == "higher"
+        assert min(n for n in numbers if n is not None) < 0.1 * scale
+        return
+    (budget,) = found
     judged = judge(Measurement(metric, *numbers, 100, fidelity), budget, row.direction)
     assert judged.verdict is Verdict.PASS
     if not bounded and row.unit != "ratio":
