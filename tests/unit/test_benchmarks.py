@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))  # benchmarks/ is run from here, not installed
 
 from benchmarks import __main__ as command
-from benchmarks import results
+from benchmarks import loadgen, results
 from benchmarks.sessions import compute_timeline
 from benchmarks.table import (
     HEADINGS,
@@ -210,3 +212,27 @@ def test_the_page_names_every_item_and_has_its_marks():
     assert [item for item in command.ITEMS if f"`{item}`" not in page] == []
     assert page.index(results.BEGIN) < page.index(results.END)
     assert [item for item in command.ITEMS if not (ROOT / "benchmarks" / f"{item}.py").is_file()] == []
+
+
+class Windows:
+    """A child whose windows are made up: calls of 1 to n ns, or as a schedule has them."""
+
+    def measure(self, *, iterations: int, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(latency_ns=np.arange(1, iterations + 1))
+
+    def paced(self, offsets: object, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(latency_ns=np.asarray(offsets) * 0 + 7)
+
+
+def test_our_figures_of_a_window_are_those_that_loadgen_gives():
+    asked = {"queries": 100, "rate_per_s": 10.0, "seed": 1}
+    single = loadgen._ours(Windows(), {**asked, "scenario": "SingleStream"})
+    assert single == {"p90": 90.0, "p99": 99.0}
+    assert loadgen._ours(Windows(), {**asked, "scenario": "Server"}) == {"p90": 7.0, "p99": 7.0}
+    assert loadgen._ours(Windows(), {**asked, "scenario": "Offline"}) == {"sample_ns": 50.5}
+
+
+def test_each_figure_against_loadgen_has_a_row_of_its_own():
+    rows = [case.what(figure) for case in loadgen.CASES for figure in case.goals]
+    assert len(set(rows)) == len(rows)
+    assert {case.scenario for case in loadgen.CASES} == {"SingleStream", "MultiStream", "Server", "Offline"}
