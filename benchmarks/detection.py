@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import hashlib
 import os
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import bank, detection_peers, devices, results
-from benchmarks.detection_models import STEPS, Slowed, make_models
+from benchmarks.detection_models import STEPS, Slowed, make_models, place_of
 from benchmarks.processes import busy_neighbours
 from harness import board as boards
 from harness.board import Board
@@ -71,13 +70,11 @@ SETTINGS = {
 
 
 def folder_of(setting: Setting) -> Path:
-    """Return where a setting's measurements are: those of another model or other duets are elsewhere."""
-    what = f"{hashlib.sha256(devices.MODEL.read_bytes()).hexdigest()} {_shape(setting.duet_settings)}"
-    return FOLDER / f"{setting.name}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
-
-
-def _shape(s: DuetSettings) -> tuple[object, ...]:
-    return (s.pairs, s.max_duet_s, s.warmup_calls, s.settle_ns, s.block_ns, s.block_calls, s.drop)
+    """Return where a setting's measurements are, beside their models: those of other duets are elsewhere."""
+    s = setting.duet_settings
+    shape = f"{s.pairs}x{s.block_ns / 1e6:g}ms-{s.block_calls}-{s.drop}-{s.warmup_calls}-{s.settle_ns}"
+    place = place_of(FOLDER, virtual=setting.fidelity is Fidelity.VIRTUAL)
+    return place / f"{setting.name}-{shape}"
 
 
 def duets_folder(setting: Setting, step: float) -> Path:

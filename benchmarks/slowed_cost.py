@@ -3,9 +3,9 @@
     python3 slowed_cost.py SITE MODEL INPUTS CPU BASE
 
 MODEL leaves the amount of work open (benchmarks/slowed.py), so that the same session, at the same addresses,
-runs with and without it: what differs from process to process drops out. For each line "ELEMENTS PAIRS", against BASE elements, it
-takes turns in blocks of 5 ms and answers with the median ratio over pairs of block medians. Uses nothing of
-the harness.
+runs with much work and with little: what differs from process to process drops out. For each line
+"ELEMENTS PAIRS" it takes turns with BASE elements in blocks of 5 ms and answers with the median ratio over
+pairs of block medians. Uses nothing of the harness.
 """
 
 from __future__ import annotations
