@@ -2,8 +2,8 @@
 
 As steady.py does it, with LoadGen as the peer. LoadGen's clock starts before its callback enters Python and
 stops when the answer has been handed back, so it sees some microseconds that ours leaves outside: the
-shorter the inference, the further below 1 the ratio. Arrivals of the server scenario are Poisson in both, each
-from its own generator, so that one pair's tails differ by chance; the ratio is the median over pairs.
+shorter the inference, the further below 1 the ratio. Arrivals of the server scenario are Poisson in both,
+each from its own generator, so that one pair's tails differ by chance; the ratio is the median over pairs.
 """
 
 from __future__ import annotations

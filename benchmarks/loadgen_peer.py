@@ -4,8 +4,8 @@
 
 As bare.py, but queries are issued and timed by LoadGen. Each line asks for one test as JSON: `scenario`
 (LoadGen's name), `queries`, and of Server `rate_per_s` and `seed`. The answer is JSON, from the summary that
-LoadGen writes to LOGS: `p50`, `p90`, `p99` … of its queries' latency in ns, or of Offline `sample_ns`, the time of
-one of its samples. A sample is a batch of BATCH images; in MultiStream those that come at once are that batch.
+LoadGen writes to LOGS: `p50`, `p90`, `p99` … of its queries' latency in ns, or of Offline `sample_ns`, the
+time of one of its samples. A sample is a batch of BATCH images; in MultiStream those that come at once.
 """
 
 from __future__ import annotations
