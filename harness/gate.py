@@ -277,9 +277,15 @@ def _unmet_budgets(
         found = [r for r in mine if r.comparison is None]
         batch = f", batch {b.batch_size}" if b.batch_size else ""
         scope = f"{', ' + b.scenario if b.scenario else ''}{batch}"
-        if b.margin is not None and not any(r.comparison is not None for r in mine):
+        compared = [r for r in mine if r.comparison is not None]
+        if b.margin is not None and not compared:
             lines[*key, "margin"] = (
                 f"{b.metric}{scope} has a margin, and nothing was compared: give --baseline"
+            )
+        elif b.margin is not None and not any(r.fidelity in accepted for r in compared):
+            seen = ", ".join(sorted({str(r.fidelity) for r in compared}))
+            lines[*key, "margin"] = (
+                f"{b.metric}{scope} was compared in {seen} numbers; the plan accepts {', '.join(accepted)}"
             )
         if b.limit is None:
             continue

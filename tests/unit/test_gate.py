@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.comparing import comparison
 
 from harness import gate
 from harness.judging import SEVERITY
@@ -417,6 +418,59 @@ def test_a_budget_that_judged_nothing_is_missing():
     assert found.missing == (
         "m on rpi4: latency_p50_ns, offline, batch 8 has a budget, and nothing was measured",
     )
+
+
+P50_MARGIN = a_budget(None, "latency_p50_ns", Fidelity.MEASURED, margin=0.01)
+
+
+def beside(value=1.0, low=0.999, high=1.001, **changes):
+    """Return a run that compares the p50 of `m` with its baseline's."""
+    effect = comparison(value, low, high, fidelity=changes.pop("fidelity", Fidelity.VIRTUAL), **changes)
+    return a_run(comparisons=(effect,), test="suites/test_latency.py::test_against_baseline[m]")
+
+
+def test_a_margin_needs_a_comparison():
+    plan = a_plan(budgets=(*a_plan().budgets, P50_MARGIN))
+    found = release(full_runs(), plan)
+    assert found.verdict is Verdict.INVALID
+    assert found.missing == (
+        "m on rpi4: latency_p50_ns has a margin, and nothing was compared: give --baseline",
+    )
+    assert release([*full_runs(), beside()], plan) == Release(Verdict.PASS, (), ())
+
+
+@pytest.mark.parametrize(
+    ("effect", "expected"),
+    [
+        ({"value": 1.03, "low": 1.02, "high": 1.04}, Verdict.FAIL),
+        ({"value": 1.01, "low": 0.99, "high": 1.03}, Verdict.INCONCLUSIVE),
+        ({"invalid": ("device unit is rpi4-02, expected rpi4-01 as recorded",)}, Verdict.INVALID),
+        ({"value": None, "low": None, "high": None}, Verdict.INVALID),
+    ],
+)
+def test_what_a_comparison_comes_to_the_release_comes_to(effect, expected):
+    plan = a_plan(budgets=(*a_plan().budgets, P50_MARGIN))
+    found = release([*full_runs(), beside(**effect)], plan)
+    assert found.verdict is expected
+    assert any(line.startswith(f"{expected}: m on rpi4-emulated, latency: ") for line in found.reasons)
+
+
+def test_a_comparison_of_numbers_that_the_plan_does_not_accept_meets_no_margin():
+    budgets = tuple(replace(b, fidelity=Fidelity.MEASURED) for b in a_plan().budgets)
+    plan = a_plan(budgets=(*budgets, P50_MARGIN), accepted_fidelity=(Fidelity.MEASURED,))
+    found = release([*full_runs(), beside()], plan)
+    assert (
+        "m on rpi4: latency_p50_ns was compared in virtual numbers; the plan accepts measured"
+        in found.missing
+    )
+    measured = release([*full_runs(), beside(fidelity=Fidelity.MEASURED)], plan)
+    assert not any("latency_p50_ns" in line for line in measured.missing)
+
+
+def test_a_default_margin_gates_too():
+    # 0.1% on a virtual clock, where the plan sets none
+    assert release([*full_runs(), beside(1.005, 1.004, 1.006)]).verdict is Verdict.FAIL
+    assert release([*full_runs(), beside(1.0, 0.9995, 1.0005)]).verdict is Verdict.PASS
 
 
 def test_a_metric_without_a_value_meets_no_budget():
