@@ -94,7 +94,9 @@ def _from_memory(task: Task, kind: str) -> Observation:
         what = f"baseline `{recorded.name}` has no number of the {MEASURES[kind].suite} suite for this model"
         raise Unsupported(f"{what}.")
     settings = {"baseline": task.baseline.name, "baseline_sha256": recorded.artifact_sha256}
-    return Observation(comparisons=comparisons, settings=settings, scenario=run.scenario)
+    # what made the candidate's own numbers doubtful makes their comparison so: no other arm met it
+    breached = tuple(c for c in run.conditions if c.ok is False)
+    return Observation(comparisons=comparisons, conditions=breached, settings=settings, scenario=run.scenario)
 
 
 def _server(task: Task) -> Observation:
