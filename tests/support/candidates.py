@@ -1,4 +1,4 @@
-"""A user's repository whose plan has labelled inputs and margins, and sessions in it that take few samples."""
+"""A user's repository whose plan has labels and margins, and sessions in it that take few samples."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from harness.cli.main import main
 from support.repository import Finished, Repository
 from support.tiny import MODELS
 
-# What a session says is tested here, not how well it measures: fewer processes and shorter windows will do.
-# The rules stay the product's own.
+# What a session says is tested here, not how well it measures: fewer processes and shorter windows will do,
+# and a busy host must not make times INVALID (as ANY_LOAD). The rules stay the product's own.
 FEWER = """
 import dataclasses
 
-from harness.measure import duet, latency, paced
+from harness.measure import duet, latency, paced, single_stream
+
+single_stream.MIN_CPU_SHARE = 0.0
 
 duet.MEASURED = dataclasses.replace(duet.MEASURED, duets=3, pairs=4)
 latency.MEASURED = dataclasses.replace(
