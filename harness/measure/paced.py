@@ -42,11 +42,12 @@ class PacedSettings:
     spin_ns: int | None  # of each wait, at its end: a busy loop; None: the agent's default
 
 
-# LoadGen's minimum for a p99 is 662 queries (stats.loadgen_samples_needed). Four processes: chosen. On a
+# LoadGen's minimum for a p99 is 662 queries (stats.loadgen_samples_needed); 900 bound one also where three
+# that follow each other count as one. Four processes: chosen. On a
 # virtual clock a service time repeats to 0.03%, and a second takes about nine of ours, idle or not. There a
 # process that sleeps loses its core for 4 ms when it wakes up (SETTLE_NS in agent/model.py: seen in every
 # fifth query), so it doesn't sleep; arrivals at random then waited to 0.5% as queueing theory says.
-MEASURED = PacedSettings(4, 662, 2.0, 60.0, 20_000, 100, None)
+MEASURED = PacedSettings(4, 900, 2.0, 60.0, 20_000, 100, None)
 VIRTUAL = PacedSettings(1, 128, 0.0, 5.0, 128, 4, 10**9)
 FEWEST_A_PROCESS = 64  # chosen: a queue starts empty, and shorter schedules would mostly show that
 WAIT_SHARE = 4  # of the time a schedule should take: how much longer it may, before it is given up
