@@ -21,7 +21,7 @@ TABLE: dict[int, tuple[str, ...]] = {
     1: ("model", "metrics", "stats/", "toml_schema", "cache"),
     2: ("emulation/", "judging", "margins"),
     3: ("connect/", "store/", "results", "recorded", "gate", "progress", "model_files", "budget_lines"),
-    4: ("registry", "plan", "budgets", "baselines", "pairing", "runtimes", "leases", "remote/"),
+    4: ("registry", "plan", "budgets", "baselines", "calibrations", "pairing", "runtimes", "leases", "remote/"),
     5: ("deploy", "board", "selection", "against", "report/"),
     6: ("measure/",),
     7: ("session", "kinds", "workbench"),

@@ -1,4 +1,4 @@
-"""`harness devices`: the inventory; check, up, down and ssh."""
+"""`harness devices`: the inventory; check, calibrate, up, down and ssh."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from harness import board as boards
 from harness import leases
 from harness import registry as registries
+from harness.cli import calibrate
 from harness.cli.options import (
     DEVICE_HELP,
     add_command,
@@ -40,6 +41,12 @@ def add_parser(commands: Any) -> None:
     for name, function, text, more in (
         ("list", list_devices, "names, types, addresses, who holds them (the default)", _LIST),
         ("check", check, "connect and say what is there", _CHECK),
+        (
+            "calibrate",
+            calibrate.calibrate,
+            "say how often it would cry wolf, and what it would miss",
+            calibrate.DESCRIPTION,
+        ),
         ("up", up, "start an emulated device and keep it", _UP),
         ("down", down, "stop a device that `up` started", _DOWN),
         ("ssh", ssh, "open a shell on a device, or run a command there", _SSH),
@@ -51,6 +58,8 @@ def add_parser(commands: Any) -> None:
             action.add_argument("name", nargs="?", metavar="NAME", help="(default: every device)")
         elif name != "list":
             action.add_argument("name", metavar="NAME", help=DEVICE_HELP)
+        if name == "calibrate":
+            calibrate.add_options(action)
         if name == "up":
             action.add_argument(
                 "--profile",
