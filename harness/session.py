@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.calibrations import load_calibrations
 from harness.errors import (
     ConfigError,
     HarnessError,
@@ -320,6 +321,9 @@ class Session:
             harness_version=metadata.version("hil-harness"),
             interrupted=self.interrupted,
             host=_host_facts(),
+            calibrations=load_calibrations(
+                self.options.reports_dir, dict.fromkeys(t.device.name for t in self.targets)
+            ),
         )
 
     def _devices(self) -> tuple[DeviceFacts, ...]:
