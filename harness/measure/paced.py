@@ -289,7 +289,7 @@ def simulate_latency(offset_ns: Samples, service_ns: npt.NDArray[Any]) -> Sample
     """Return what each query would take from when it is due, served in order by one process (Lindley
     1952, doi:10.1017/S0305004100027638).
 
-    Used to choose which rate to try first; never as a result.
+    Chooses which rate is tried first, and bounds what few queries on a virtual clock show; never a result.
     """
     import numpy as np
 
