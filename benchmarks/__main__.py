@@ -16,7 +16,20 @@ from benchmarks.table import Row, failed, render_text
 from harness.errors import HarnessError
 
 # in this order; each is a module here, independent of the others
-ITEMS = ("coverage", "collect", "steady", "loadgen", "boots", "push", "sessions", "repeatability")
+ITEMS = (
+    "coverage",
+    "collect",
+    "steady",
+    "sampler",
+    "loadgen",
+    "halfwidths",
+    "detection",
+    "boots",
+    "push",
+    "sessions",
+    "repeatability",
+)
+LONG = ("halfwidths", "detection")  # quick unless asked for whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ITEMS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--full", action="store_true", help=f"{' and '.join(LONG)} whole: an hour or two")
     parser.add_argument("--missing", action="store_true", help="leave out what has results already")
     parser.add_argument("--show", action="store_true", help="run nothing, show the results there are")
     parser.add_argument("--docs", action="store_true", help="write all results into docs/benchmarks.md")
@@ -35,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.show:
         for name in names:
             if not (given.missing and results.load([name])):
-                _run(name, given.quick)
+                _run(name, given.quick or (name in LONG and not given.full))
     kept = results.load(names)
     rows = [row for result in kept for row in result.rows]
     print("\n" + render_text(rows))

@@ -4,200 +4,104 @@
     python -m benchmarks.detection status
     python -m benchmarks.detection docs                       # trials of what is banked, into the page
 
-Fresh duets are banked (`bank`) for each setting and each slowed model (`slowed`), the models in turns, so
-that all meet the same host. Trials then draw from the bank by the product's own rules (`harness.measure.
-trials`); the peers' processes are banked and drawn likewise.
+Fresh duets of the slowed models (`slowed`) are banked in each setting. Trials draw from the bank by the
+product's own rules (`harness.measure.trials`); the peers' processes are banked and drawn likewise.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import datetime
-import os
+import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Sequence
 
-from benchmarks import bank, detection_peers, devices, results
-from benchmarks.detection_models import STEPS, Slowed, make_models, place_of
-from benchmarks.processes import busy_neighbours
-from harness import board as boards
-from harness.board import Board
-from harness.measure.bench import Bench
-from harness.measure.duet import Duet, DuetSettings, fresh_duets, settings_for
-from harness.measure.trials import KeptDuet
-from harness.model import Fidelity
+from benchmarks import results
+from benchmarks.detection_bank import (
+    QUIET_PRESSURE,
+    SETTINGS,
+    Setting,
+    describe,
+    fill,
+    load_duets,
+    load_peers,
+    models_folder,
+)
+from benchmarks.detection_models import STEPS, load_models
+from benchmarks.detection_table import GOAL_STEPS, Cell, goal_rows, judge_cell, judge_peers, render
+from benchmarks.table import Row, failed
+from harness.store.atomic import write_text
 
-FOLDER = results.FOLDER / "detection"
-# share of the time in which a task waited for a CPU during a duet: above it, the host wasn't quiet. A duet
-# alone on an idle host makes 1% of it (measured).
-QUIET_PRESSURE = 0.1
-DUET, PEER = ".npz", ".json"
-DUETS_A_TURN = 4  # of one model, before the next one's turn: children start faster than benches
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One block of the table."""
-
-    name: str
-    title: str
-    fidelity: Fidelity
-    margin: float
-    neighbours: int
-    duets: int  # to bank of each model, whole
-    quick_duets: int
-    peer_runs: dict[str, int]  # to bank of each model
-
-    @property
-    def duet_settings(self) -> DuetSettings:
-        return settings_for(self.fidelity)
+BEGIN = "<!-- detection: python -m benchmarks.detection docs -->"
+END = "<!-- end of detection -->"
+QUICK_MINUTES = 2.5  # a setting, at most, once its models are made
+WHOLE_MINUTES = 60.0
 
 
-_PEERS = {detection_peers.PYTEST_BENCHMARK: 10, detection_peers.PYPERF: 3}
-SETTINGS = {
-    s.name: s
-    for s in (
-        Setting("quiet", "`local`, quiet", Fidelity.MEASURED, 0.005, 0, 72, 12, _PEERS),
-        Setting("busy", "`local`, two busy neighbours", Fidelity.MEASURED, 0.005, 2, 72, 12, _PEERS),
-        Setting("emulated", "emulated Pi 4, timing profile", Fidelity.VIRTUAL, 0.001, 0, 12, 4, {}),
-    )
-}
+def run(quick: bool) -> list[Row]:
+    """Return the rows of the goals: of false FAILs, and of the slowdown that must be found."""
+    rows = []
+    for setting in SETTINGS.values():
+        steps = (0.0, GOAL_STEPS[setting.fidelity]) if quick else STEPS
+        minutes = QUICK_MINUTES if quick else WHOLE_MINUTES
+        duets = setting.quick_duets if quick else setting.duets
+        fill(setting, duets, 0.0 if quick else 1.0, time.monotonic() + 60 * minutes, _say, steps)
+        cells = judge(setting, steps)
+        rows += goal_rows(setting.title, setting.fidelity, setting.margin, cells)
+        if len(cells) < len(steps):
+            rows.append(failed(f"detection, {setting.title}", _why_missing(setting, steps)))
+    if not quick:
+        write_docs()
+    return rows
 
 
-def folder_of(setting: Setting) -> Path:
-    """Return where a setting's measurements are, beside their models: those of other duets are elsewhere."""
-    s = setting.duet_settings
-    shape = f"{s.pairs}x{s.block_ns / 1e6:g}ms-{s.block_calls}-{s.drop}-{s.warmup_calls}-{s.settle_ns}"
-    place = place_of(FOLDER, virtual=setting.fidelity is Fidelity.VIRTUAL)
-    return place / f"{setting.name}-{shape}"
-
-
-def duets_folder(setting: Setting, step: float) -> Path:
-    return folder_of(setting) / "duets" / f"{100 * step:g}"
-
-
-def peers_folder(setting: Setting, name: str, step: float) -> Path:
-    return folder_of(setting) / name / f"{100 * step:g}"
-
-
-def load_duets(setting: Setting, step: float) -> list[KeptDuet]:
-    """Return the banked duets of one cell that count; in a quiet setting those that met a quiet host."""
-    return [kept for kept, around in _all_duets(setting, step) if counts(setting, around.pressure)]
-
-
-def counts(setting: Setting, pressure: float | None) -> bool:
-    return setting.name != "quiet" or pressure is None or pressure <= QUIET_PRESSURE
-
-
-def _all_duets(setting: Setting, step: float) -> list[tuple[KeptDuet, bank.Around]]:
-    return bank.load(duets_folder(setting, step), DUET, bank.decode_duet)
-
-
-def load_peers(setting: Setting, name: str, step: float) -> list[detection_peers.PeerRun]:
-    return bank.load(peers_folder(setting, name, step), PEER, detection_peers.decode_run)
-
-
-# --- banking --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def open_boards(setting: Setting) -> Iterator[Board]:
-    with tempfile.TemporaryDirectory(prefix="hil-bench-") as folder:
-        if setting.fidelity is Fidelity.VIRTUAL:
-            device, profile = devices.emulated_device(), boards.TIMING
-            wanted = [devices.request_of(devices.resolve(devices.MODEL))]
-        else:
-            cpu = max(os.sched_getaffinity(0))
-            device, profile, wanted = devices.local_device(Path(folder), (cpu,)), boards.NATIVE, []
-        with devices.closing(boards.open_board(device, profile, wanted, devices.quiet())) as board:
-            yield board
-
-
-def fill(setting: Setting, duets: int, peer_share: float, until_s: float, say: Callable[[str], None]) -> None:
-    """Bank what is missing of a setting: `duets` of each model, and of the peers this share of theirs.
-
-    Ends at `until_s` (monotonic) at the latest, between two measurements.
-    """
-    with open_boards(setting) as board:
-        base = devices.ready(board, devices.resolve(devices.MODEL))
-        models = make_models(FOLDER, base)
-        benches = {m.step: devices.ready(board, devices.resolve(m.path)) for m in models}
-        missing = _missing(setting, duets, peer_share)
-        say(f"{setting.name}: {sum(missing.values())} measurements to take")
-        while any(missing.values()) and time.monotonic() < until_s:
-            with busy_neighbours(setting.neighbours):
-                for step, name in [key for key, left in missing.items() if left]:
-                    if time.monotonic() >= until_s:
-                        break
-                    if name:
-                        _bank_peer(setting, name, step, models, base)
-                        missing[step, name] -= 1
-                    else:
-                        wanted = min(DUETS_A_TURN, missing[step, name])
-                        taken = _bank_duets(setting, step, benches, wanted)
-                        missing[step, name] -= taken
-            left = sum(missing.values())
-            say(f"{setting.name}: {left} left")
-
-
-def _missing(setting: Setting, duets: int, peer_share: float) -> dict[tuple[float, str], int]:
-    """Return how many measurements are missing by (step, peer's name or "" for duets)."""
-    found = {}
-    for step in STEPS:
-        found[step, ""] = max(0, duets - len(load_duets(setting, step)))
-        for name, runs in setting.peer_runs.items():
-            there = bank.count(peers_folder(setting, name, step), PEER)
-            found[step, name] = max(0, round(runs * peer_share) - there)
+def judge(setting: Setting, steps: Collection[float] = STEPS) -> list[Cell]:
+    """Return the cells of a setting that have duets, by slowdown."""
+    found = []
+    for model in (m for m in load_models(models_folder(setting)) if m.step in steps):
+        none, slowed = (
+            {name: load_peers(setting, name, step) for name in setting.peer_runs}
+            for step in (0.0, model.step)
+        )
+        cell = judge_cell(
+            model,
+            load_duets(setting, model.step),
+            setting.duet_settings,
+            setting.fidelity,
+            setting.margin,
+            judge_peers(model.step, none, none if not model.step else slowed),
+        )
+        found += [cell] if cell else []
     return found
 
 
-def _bank_duets(setting: Setting, step: float, benches: dict[float, Bench], wanted: int) -> int:
-    """Bank fresh duets of one slowed model; return how many count."""
-    seed = int.from_bytes(os.urandom(4), "big")
-    source = fresh_duets(benches[step], benches[0.0], setting.duet_settings, seed)
-    good = 0
-    with contextlib.closing(source):
-        for _ in range(wanted):
-            begin, before = time.monotonic(), read_stall_us()
-            duet: Duet = next(source)
-            wall_s = time.monotonic() - begin
-            around = look_around(before, wall_s)
-            bank.add(duets_folder(setting, step), DUET, bank.encode_duet(KeptDuet(duet, wall_s), around))
-            good += counts(setting, around.pressure)
-    return good
+def _why_missing(setting: Setting, steps: Collection[float]) -> str:
+    counts = ", ".join(f"{len(load_duets(setting, s))} of +{100 * s:g}%" for s in steps)
+    quiet = f"; a duet counts while tasks wait for a CPU under {QUIET_PRESSURE:.0%} of the time"
+    return f"too few duets: {counts}{quiet if setting.name == 'quiet' else ''}"
 
 
-def _bank_peer(setting: Setting, name: str, step: float, models: Sequence[Slowed], base: Bench) -> None:
-    path = next(m.path for m in models if m.step == step)
-    args = [devices.site_of(base), str(path), base.inputs_path, base.threads, -1]
-    run = detection_peers.take(name, args)
-    bank.add(peers_folder(setting, name, step), PEER, detection_peers.encode_run(run))
+def write_docs() -> None:
+    """Put the tables of all settings that have cells between the marks of docs/benchmarks.md."""
+    parts = []
+    for setting in SETTINGS.values():
+        if not (models_folder(setting) / "models.json").is_file():
+            continue
+        cells = judge(setting)
+        if cells:
+            parts.append(render(setting.title, setting.margin, cells, _peer_seconds(setting)))
+    text = results.DOCS.read_text(encoding="utf-8")
+    write_text(results.DOCS, results.replace_between_marks(text, "\n\n".join(parts), BEGIN, END))
 
 
-def read_stall_us() -> int | None:
-    """Return how long tasks have waited for a CPU since boot, in µs (PSI, some); None without PSI."""
-    try:
-        line = Path("/proc/pressure/cpu").read_text().splitlines()[0]
-    except OSError:
-        return None
-    return int(line.rpartition("total=")[2])
-
-
-def look_around(before_us: int | None, wall_s: float) -> bank.Around:
-    after_us = read_stall_us()
-    pressure = None
-    if before_us is not None and after_us is not None:
-        pressure = (after_us - before_us) / 1e6 / wall_s
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return bank.Around(pressure, os.getloadavg()[0], now)
-
-
-# --- the command ----------------------------------------------------------------------------------
+def _peer_seconds(setting: Setting) -> dict[str, float]:
+    """Return how long a peer's comparison takes, both sides, by name."""
+    found = {}
+    for name in setting.peer_runs:
+        walls_s = [run.wall_s for step in STEPS for run in load_peers(setting, name, step)]
+        if walls_s:
+            found[name] = 2 * statistics.median(walls_s)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,14 +110,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     banking = actions.add_parser("bank", help="measure what is missing")
     banking.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(SETTINGS)}")
-    banking.add_argument("--minutes", type=float, default=60.0, help="at most (default: %(default)g)")
+    banking.add_argument("--minutes", type=float, default=WHOLE_MINUTES, help="at most, in all")
     banking.add_argument("--duets", type=int, help="of each model (default: as the table needs)")
     banking.add_argument("--peers", type=float, default=1.0, help="share of the peers' runs (default: 1)")
     actions.add_parser("status", help="say what is banked")
+    actions.add_parser("docs", help="draw trials, write the tables into docs/benchmarks.md")
     given = parser.parse_args(argv)
     unknown = sorted(set(getattr(given, "settings", ())) - set(SETTINGS))
     if unknown:
         parser.error(f"no setting {', '.join(unknown)}; there are: {', '.join(SETTINGS)}")
+    if given.action == "docs":
+        write_docs()
+        return 0
     if given.action == "bank":
         until_s = time.monotonic() + 60 * given.minutes
         for name in given.settings or SETTINGS:
@@ -221,20 +129,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for setting in SETTINGS.values():
         _say(describe(setting))
     return 0
-
-
-def describe(setting: Setting) -> str:
-    """Return what is banked of a setting, and what of it counts."""
-    lines = []
-    for step in STEPS:
-        every = _all_duets(setting, step)
-        good = sum(counts(setting, around.pressure) for _, around in every)
-        peers = ", ".join(
-            f"{name} {bank.count(peers_folder(setting, name, step), PEER)}/{runs}"
-            for name, runs in setting.peer_runs.items()
-        )
-        lines.append(f"{setting.name} +{100 * step:g}%: {good}/{setting.duets} of {len(every)} duets {peers}")
-    return "\n".join(lines)
 
 
 def _say(text: str) -> None:

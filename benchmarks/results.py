@@ -58,13 +58,13 @@ def render_results(results: Sequence[Result]) -> str:
     return f"{line}\n\n{render_markdown([row for r in results for row in r.rows])}"
 
 
-def replace_between_marks(text: str, new: str) -> str:
-    """Return `text` with what stands between BEGIN and END replaced. Raises ValueError without the marks."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"expected the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{new}\n{END}{after}"
+def replace_between_marks(text: str, new: str, begin: str = BEGIN, end: str = END) -> str:
+    """Return `text` with what stands between two marks replaced. Raises ValueError without them."""
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"expected the lines {begin!r} and {end!r}")
+    return f"{before}{begin}\n{new}\n{end}{after}"
 
 
 def write_docs(results: Sequence[Result], docs: Path = DOCS) -> Path:
