@@ -1,4 +1,4 @@
-"""The agent's ways to run: `serve` (the parent, on the wire), `child` (one measured process), `guard`."""
+"""The agent's ways to run: `serve` (on the wire), `child` (one measured process), `guard`, `sampler`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ def main(argv: List[str], location: str) -> int:
         from .guard import run_guard
 
         return run_guard(argv[1])
+    if argv[:1] == ["sampler"] and len(argv) == 2:
+        from .sampler import run_sampler
+
+        return run_sampler(argv[1])
     import argparse
 
     parser = argparse.ArgumentParser(prog="agent")
@@ -24,6 +28,7 @@ def main(argv: List[str], location: str) -> int:
     serve.add_argument("--home", required=True, help="the agent's folder on the device")
     modes.add_parser("child", help="one measured process; started by the parent")
     modes.add_parser("guard", help="undoes settings when the parent has ended; started by it")
+    modes.add_parser("sampler", help="reads sensors at a rate; started by the parent")
     options = parser.parse_args(argv)
     from .parent import run_parent
 

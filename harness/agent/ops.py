@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from typing import Any, Callable, Dict
 
 from . import env, governor
 from .args import Args
 from .busyloop import BusyLoop
 from .cgroups import Cgroups
+from .channels import Channels, read
 from .guard import Settings
 from .probes import Probes, libc_version
 from .store import Store, hash_file
@@ -24,6 +26,8 @@ class Device:
         self.store = Store(home)
         env.remove_leftovers(self.store)
         self.probes = Probes()
+        # another root than "" is for tests: a folder with captures of a board
+        self.channels = Channels(os.environ.get("HIL_AGENT_SENSORS_ROOT", ""))
         self.cgroups = Cgroups(self.probes)
         self.cgroups.remove_leftovers()
         self.busy_loop = BusyLoop(self.probes)
@@ -65,6 +69,27 @@ def facts(device: Device, args: Args) -> Dict[str, Any]:
 def conditions(device: Device, args: Args) -> Dict[str, Any]:
     args.done()
     return device.probes.conditions()
+
+
+def clock(device: Device, args: Args) -> Dict[str, Any]:
+    args.done()
+    return {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()}
+
+
+def channels(device: Device, args: Args) -> Dict[str, Any]:
+    device.channels.i2c = args.items("i2c", device.channels.i2c)
+    args.done()
+    return device.channels.look()
+
+
+def sampler_read(device: Device, args: Args) -> Dict[str, Any]:
+    sensors = device.channels.get([str(item) for item in args.items("channels")])
+    args.done()
+    readings = []
+    for sensor in sensors:
+        t_ns, value, why = read(sensor)
+        readings.append({"t_ns": t_ns, "value": None if why else value, "error": why or None})
+    return {"readings": readings}
 
 
 def set_governor(device: Device, args: Args) -> Dict[str, Any]:
@@ -150,6 +175,9 @@ OPS: Dict[str, Op] = {
         hello,
         facts,
         conditions,
+        clock,
+        channels,
+        sampler_read,
         set_governor,
         store_status,
         store_commit,

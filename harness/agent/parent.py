@@ -21,6 +21,8 @@ from .faults import Fault, to_fault
 from .ops import OPS, Device
 from .pipes import Outbox
 from .processes import ChildProcess, Pending, check_cpus, read_memory, start_process
+from .sampler import NAME as SAMPLER
+from .sampler import start_sampler
 from .wire import Decoder, Frame, WireFault
 
 EXIT_WIRE = 3
@@ -44,12 +46,15 @@ class Parent:
         self._children: Dict[str, ChildProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._writing: Dict[int, Outbox] = {}  # outboxes that wait for room
+        self._sampler_end = ""  # how the last one died, if it did
         self._local: Dict[str, Callable[[Frame], None]] = {
             "spawn": self._spawn,
             "child": self._forward,
             "duet": self._duet,
             "sample": self._sample,
             "reap": self._reap,
+            "sampler_start": self._sampler_start,
+            "sampler_stop": self._sampler_stop,
             "bye": self._bye,
         }
 
@@ -164,15 +169,41 @@ class Parent:
         deadline_s = args.number("deadline_s", 120.0, 0.001)
         device = self._device
         child = start_process(device.location, args, device.probes, device.cgroups, device.busy_loop)
-        self._children[name] = child
-        self._selector.register(child.wire_fd, selectors.EVENT_READ, lambda: self._read_child(child))
-        self._selector.register(child.stderr_fd, selectors.EVENT_READ, lambda: self._read_stderr(child))
+        self._adopt(child)
         try:
             args.done()
         except Fault:
             self._remove(child)
             raise
         self._hand_over(child, frame, "start", start, deadline_s)
+
+    def _adopt(self, child: ChildProcess) -> None:
+        self._children[child.name] = child
+        self._selector.register(child.wire_fd, selectors.EVENT_READ, lambda: self._read_child(child))
+        self._selector.register(child.stderr_fd, selectors.EVENT_READ, lambda: self._read_stderr(child))
+
+    def _sampler_start(self, frame: Frame) -> None:
+        args = dict(frame.args)
+        deadline_s = Args("sampler_start", {"deadline_s": args.pop("deadline_s", 30.0)}).number("deadline_s")
+        cpus = args.get("cpus")
+        if isinstance(cpus, list):
+            check_cpus(cpus)
+        if SAMPLER in self._children:
+            raise Fault("bad_request", "sampler_start: a sampler runs already; stop it first")
+        child = start_sampler(self._device.location, self._device.channels.root)
+        self._adopt(child)
+        args["i2c"] = self._device.channels.i2c
+        self._hand_over(child, frame._replace(args={}), "sampler_start", args, deadline_s)
+
+    def _sampler_stop(self, frame: Frame) -> None:
+        args = Args("sampler_stop", frame.args)
+        deadline_s = args.number("deadline_s", 30.0)
+        args.done()
+        child = self._children.get(SAMPLER)
+        if child is None:
+            why = self._sampler_end or "none was started"
+            raise Fault("no_such_child", "sampler_stop: no sampler runs: %s" % why)
+        self._hand_over(child, frame, "sampler_stop", {}, deadline_s)
 
     def _forward(self, frame: Frame) -> None:
         args = Args("child", frame.args)
@@ -240,7 +271,8 @@ class Parent:
         if frame.type != "event":
             child.pending = None
         self._send(self._outbox, answer)
-        if pending.op == "start" and frame.type == "error":
+        failed = pending.op in ("start", "sampler_start") and frame.type == "error"
+        if failed or pending.op == "sampler_stop":
             self._remove(child)
 
     def _duet(self, frame: Frame) -> None:
@@ -285,6 +317,8 @@ class Parent:
         fault = child.death(self._device.probes)
         pending = child.pending
         self._remove(child)
+        if child.name == SAMPLER:
+            self._sampler_end = fault.message
         self._answer_for(child, pending, fault)
 
     def _answer_for(self, child: ChildProcess, pending: Optional[Pending], fault: Fault) -> None:
