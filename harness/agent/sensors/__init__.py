@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 from ..parsing import Unreadable
 from . import battery, cpufreq, hwmon, i2c_ina, iio, jetson, powercap, raspberry, rockchip, thermal
@@ -10,9 +10,10 @@ from .sensor import UNITS, Sensor
 
 __all__ = ["COMMANDS", "FAMILIES", "FILES", "UNITS", "Sensor", "Unreadable", "find_sensors", "split_readable"]
 
-FAMILIES = (hwmon, iio, thermal, cpufreq, powercap, battery, raspberry, jetson, rockchip)
+_MODULES = (hwmon, iio, thermal, cpufreq, powercap, battery, raspberry, jetson, rockchip)
+FAMILIES: Tuple[Callable[[str], List[Sensor]], ...] = tuple(module.find for module in _MODULES)
 # what a capture of a board holds
-FILES: Tuple[str, ...] = tuple(dict.fromkeys(p for family in (*FAMILIES, i2c_ina) for p in family.FILES))
+FILES: Tuple[str, ...] = tuple(dict.fromkeys(p for module in (*_MODULES, i2c_ina) for p in module.FILES))
 COMMANDS = raspberry.COMMANDS
 
 
@@ -22,7 +23,7 @@ def find_sensors(root: str = "", i2c: Sequence[Mapping[str, Any]] = ()) -> List[
     Ids don't hold the kernel's running numbers, which change from boot to boot, but where two sensors would
     share one: then the second gets `#2`. Nothing is read yet: `split_readable` does.
     """
-    found = [sensor for family in FAMILIES for sensor in family.find(root)]
+    found = [sensor for family in FAMILIES for sensor in family(root)]
     found += i2c_ina.find(root, list(i2c))
     seen: Dict[str, int] = {}
     for sensor in found:
