@@ -306,17 +306,70 @@ def test_numbers_of_another_build_and_thread_count_are_invalid(theirs, forgotten
     assert compared(done, "model_size_bytes")["verdict"] == "NOT_JUDGED"
 
 
-def test_a_damaged_copy_is_refused(theirs, recorded):
-    folder = theirs.root / "reports" / "baselines"
-    shutil.copytree(folder / recorded, folder / "damaged")
-    (copy,) = (folder / "damaged" / "artifacts").iterdir()
-    copy.write_bytes(copy.read_bytes() + b"\0")
-    done = on_local(theirs, "damaged", "--model", "door", "--baseline", "damaged")
+# --- refused before anything is measured ------------------------------------------------------------
+
+
+def refused(done: Finished, *said: str) -> None:
     assert done.returncode == 4, done.output
-    assert "the copy changed since" in done.output
-    assert "harness baseline set damaged" in done.output
     assert "Traceback" not in done.output
+    assert done.output.count("ERROR: ") == 1, done.output
+    for text in said:
+        assert text in done.output, done.output
     assert not done.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["relase"], ["`relase`; did you mean `release`?", "harness baseline set relase"]),
+        (["release", TINY], [f"two baselines for `door`: release and {TINY}; it has one."]),
+        (["none", "release"], ["`none` compares nothing: give it alone."]),
+        (["gate=release"], ["`gate` is no chosen model; valid: door"]),
+        (["elsewhere"], ["baseline `elsewhere` is another unit's: door was recorded on rpi4-01", "on local"]),
+    ],
+)
+def test_a_baseline_that_cannot_serve(theirs, elsewhere, options, said):
+    given = [f"--baseline={option}" for option in options]
+    refused(on_local(theirs, "refused", "--model", "door", *given), "--baseline: ", *said)
+
+
+@pytest.fixture
+def elsewhere(theirs: Repository, recorded: str) -> None:
+    """A baseline of this name that was recorded on another unit."""
+    folder = theirs.root / "reports" / "baselines"
+    shutil.copytree(folder / recorded, folder / "elsewhere", dirs_exist_ok=True)
+    file = folder / "elsewhere" / "baseline.json"
+    file.write_text(file.read_text().replace('"device_name": "local"', '"device_name": "rpi4-01"'))
+
+
+def test_a_plans_baseline_that_is_not_recorded_yet(theirs):
+    plan = theirs.root / "suites" / "planned.toml"
+    plan.write_text(f'schema_version = 1\n[models.door]\npath = "{TINY}"\nbaseline = "golden"\n')
+    done = on_local(theirs, "refused", "--plan", str(plan))
+    refused(
+        done, "models.door.baseline: no recorded baseline", "set golden", "--baseline none", "planned.toml"
+    )
+
+
+def test_margins_that_make_no_sense_are_told_together(theirs):
+    plan = theirs.root / "suites" / "margins.toml"
+    plan.write_text(
+        f"""schema_version = 1
+[release]
+device_types = ["local"]
+[models.door]
+path = "{TINY}"
+[budgets.local.door]
+latency_p50_ns = {{ margin = "200 %" }}
+latency_p90_ns = {{ margin = 0 }}
+accuracy = {{ margin = "-1 %" }}
+output_max_abs_error = {{ margin = "1 %" }}
+"""
+    )
+    done = on_local(theirs, "refused", "--plan", str(plan))
+    refused(
+        done, "4 problems", "200% is beyond 100%", "0 can't be shown", "accuracy.margin", "isn't compared"
+    )
 
 
 # --- two stored sessions ----------------------------------------------------------------------------
