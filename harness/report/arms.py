@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ARMS = ("candidate", "baseline")
 _MAX_STRIPS = 12  # duets of a panel: with more, a pair of strips is too narrow to read
-_MAX_STRIP_POINTS = 480  # of a panel, shared among its processes
+_MAX_STRIP_POINTS = 360  # of a panel, shared among its processes
 _MAX_PAIRS = 240  # of a panel: what can be told apart over its width
 
 

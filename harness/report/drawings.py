@@ -11,6 +11,7 @@ from harness.report.palette import INK, MUTED, SURFACE, colour, dash, marker, sh
 # how far an axis reaches, in multiples of what holds most samples (chosen by eye, on a busy host)
 _ECDF_BODIES = 3.0
 _STRIP_BODIES = 2.5
+LOG_SPAN = 8  # a range wider than this is shown on a log axis
 
 
 def _ecdf(axes: Any, panel: Panel) -> None:
@@ -32,12 +33,17 @@ def _ecdf(axes: Any, panel: Panel) -> None:
     axes.set_ylim(0, 1.03)
     low, high = mark.x[0], max(body_end([mark], _ECDF_BODIES), at_share(mark, 0.99))
     margin = (high - low) * 0.12 or max(abs(high), 1e-9) * 0.001
+    wide = low > 0 and high / low > LOG_SPAN
+    if wide:
+        log_axis(axes, "x", mark.x[-1] / low)
+        low, high, margin = low / 1.1, mark.x[-1] * 1.1, 0.0
     if mark.x[-1] > high + margin and mark.note:
         axes.annotate(
             f"{mark.note} →", (1, 0.03), xycoords="axes fraction", ha="right", fontsize=8, color=MUTED
         )
     axes.set_xlim(low - margin / 2, high + margin)
-    plain_ticks(axes, "x")
+    if not wide:
+        plain_ticks(axes, "x")
 
 
 def at_share(mark: Mark, share: float) -> float:
@@ -190,6 +196,18 @@ KINDS: dict[str, Callable[[Any, Panel], None]] = {
     "scatter": _scatter,
     "forest": _forest,
 }
+
+
+def log_axis(axes: Any, which: str, span: float) -> None:
+    """Make the "x" or "y" axis logarithmic over `span` (highest ÷ lowest), with plain numbers as ticks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    subs = (1.0, 2.0, 5.0) if span < 60 else (1.0, 5.0) if span < 2000 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.minorticks_off()
 
 
 def plain_ticks(axes: Any, which: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +20,11 @@ from harness.report.data import ReportData
 
 # Chosen so that a figure stays a few dozen kB: tails are kept whole, bodies thinned evenly by rank. The
 # Parquet files beside the report hold every sample.
-_MAX_CURVE_POINTS = 400
+_MAX_CURVE_POINTS = 240
 _TAIL_POINTS = 40
-_MAX_PANELS = 24
+# A page stays under 5 MB with all figures at their largest: a panel is some 40 kB, a row 200 bytes.
+_MAX_PANELS = 16
+_MAX_ROWS = 1500
 
 # scenarios whose latency is that of one inference, as it is: what "the latency" of a model means
 PLAIN = (None, "single_stream")
@@ -73,6 +76,7 @@ class Figure:
     rows: tuple[tuple[Cell, ...], ...] = field(repr=False)
     keyed: bool = False  # whether a legend of models belongs to it
     left_out: int = 0  # panels beyond the cap; the table has them
+    every: int = 1  # the table has each so-manieth row
 
     def to_csv(self) -> str:
         text = io.StringIO()
@@ -82,12 +86,21 @@ class Figure:
         return text.getvalue()
 
     def to_json(self) -> str:
-        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-        return json.dumps({"figure": self.id, "title": self.title, "rows": rows}, ensure_ascii=False)
+        rows = [[_short(cell) for cell in row] for row in self.rows]
+        document = {"figure": self.id, "title": self.title, "columns": self.columns, "rows": rows}
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def _short(cell: Cell) -> Cell:
+    """Return a number without digits that say nothing: a page holds tens of thousands of them."""
+    if not isinstance(cell, float) or not math.isfinite(cell):
+        return cell
+    return int(cell) if cell == int(cell) else float(f"{cell:.9g}")
 
 
 def _plain_cell(cell: Cell) -> Cell:
     """Return a cell that a spreadsheet won't run: a name that starts like a formula gets a quote in front."""
+    cell = _short(cell)
     if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + cell
     return cell
@@ -129,6 +142,7 @@ def figure(
     if not panels:
         return None
     present = set(fidelity)
+    every = 1 + (len(rows) - 1) // _MAX_ROWS
     return Figure(
         id_,
         title,
@@ -136,9 +150,10 @@ def figure(
         tuple(f for f in Fidelity if f in present),
         tuple(panels[:_MAX_PANELS]),
         columns,
-        tuple(rows),
+        tuple(rows[::every]),
         keyed,
         max(0, len(panels) - _MAX_PANELS),
+        every,
     )
 
 

@@ -32,6 +32,8 @@ from harness.report.tradeoff import trade_off
 from harness.units import format_quantity
 
 _MAX_STRIP_POINTS = 60  # per process: what can be told apart
+_SCHEDULED = ("server", "periodic")  # their latency is a queue's, not a process's
+_MAX_STRIPS_POINTS = 360  # of a panel
 
 
 def build_figures(data: ReportData) -> tuple[Figure, ...]:
@@ -130,15 +132,16 @@ def _processes(data: ReportData) -> Figure | None:
     style_of = styles(data)
     for run, series, fidelity, label in _latency_runs(data):
         processes = [int(p) for p in np.unique(series.process)]
-        if len(processes) < 2:
+        if len(processes) < 2 or run.scenario in _SCHEDULED:
             continue
         factor, unit = scale("ns", float(np.median(series.values)))
+        most = max(12, min(_MAX_STRIP_POINTS, _MAX_STRIPS_POINTS // len(processes)))
         style = style_of[run.model, run.device.name]
         marks, medians = [], []
         for process in processes:
             values = np.sort(series.values[series.process == process].astype(np.float64))
             medians.append(float(np.median(values)))
-            kept = values[thinned(values.size, _MAX_STRIP_POINTS, 4)]
+            kept = values[thinned(values.size, most, 4)]
             rows += [
                 (run.model, run.device.name, run.run_id, fidelity.value, process, float(v)) for v in kept
             ]

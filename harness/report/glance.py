@@ -111,5 +111,6 @@ def _compared(result: Result | None, base: Result | None) -> ComparedCell:
         ratio = result.value / base.value
         text, change = f"{ratio:.2f}×", ratio - 1
     better = change > 0 if result.direction == HIGHER else change < 0
-    css = "" if change == 0 else "better" if better else "worse"
+    same = change == 0 or text in ("1.00×", "+0.00 points", "-0.00 points")
+    css = "" if same else "better" if better else "worse"
     return ComparedCell(cell.value, badge, text, css)

@@ -7,32 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.drawings import plain_ticks
+from harness.report.drawings import LOG_SPAN, log_axis, plain_ticks
 from harness.report.figure import Panel
 from harness.report.palette import INK, MUTED, SURFACE, colour, tone
 
-_MOST_BUDGETS = 4  # a queue that grows without end has any p99: what lies above is drawn at the edge
-_LOG_SPAN = 12  # a wider range of values is shown on a log axis
-
 
 def _rates(axes: Any, panel: Panel) -> None:
-    top = _MOST_BUDGETS * panel.limit if panel.limit else max(max(mark.y) for mark in panel.marks) * 1.08
     shade = colour(panel.marks[0])
-    x = [mark.x[0] for mark in panel.marks]
-    axes.plot(x, [min(mark.y[0], top) for mark in panel.marks], color=shade, linewidth=1, alpha=0.5)
+    axes.plot(
+        [m.x[0] for m in panel.marks], [m.y[0] for m in panel.marks], color=shade, linewidth=1, alpha=0.5
+    )
     for mark in panel.marks:
         if len(mark.y) > 1:
-            axes.plot(mark.x * 2, [min(y, top) for y in mark.y], color=shade, linewidth=1.2)
+            axes.plot(mark.x * 2, mark.y, color=shade, linewidth=1.2)
         axes.plot(
-            mark.x, [min(mark.y[0], top)], linestyle="none", marker="o" if mark.y[0] <= top else "^",
-            markersize=6.5, markeredgewidth=1.4, markeredgecolor=shade, clip_on=False,
-            markerfacecolor=SURFACE if mark.hollow else shade,
+            mark.x, [mark.y[0]], linestyle="none", marker="o", markersize=6.5, markeredgewidth=1.4,
+            markeredgecolor=shade, markerfacecolor=SURFACE if mark.hollow else shade,
         )  # fmt: skip
-    highest = max(min(max(mark.y), top) for mark in panel.marks)
-    axes.set_ylim(0, max(highest, panel.limit or 0) * 1.1 or 1)
+    _from_zero(axes, panel)
     _limit_line(axes, panel)
     axes.margins(x=0.06)
-    plain_ticks(axes, "both")
+    plain_ticks(axes, "x")
 
 
 def _frames(axes: Any, panel: Panel) -> None:
@@ -43,18 +38,23 @@ def _frames(axes: Any, panel: Panel) -> None:
             markersize=4.2 if late else 2.4, alpha=1 if late else 0.6,
             color=tone(mark) if late else colour(mark),
         )  # fmt: skip
-    every = np.concatenate([mark.y for mark in panel.marks])
-    highest, lowest = float(every.max()), float(every.min())
-    if lowest > 0 and max(highest, panel.limit or 0) / lowest > _LOG_SPAN:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(0, max(highest, panel.limit or 0) * 1.1 or 1)
-        plain_ticks(axes, "y")
+    _from_zero(axes, panel)
     _limit_line(axes, panel)
     axes.margins(x=0.03)
 
 
 LOAD_KINDS: dict[str, Callable[[Any, Panel], None]] = {"rates": _rates, "frames": _frames}
+
+
+def _from_zero(axes: Any, panel: Panel) -> None:
+    """Let the y axis begin at 0, or be logarithmic where a queue that grew leaves the rest no room."""
+    every = np.concatenate([mark.y for mark in panel.marks])
+    highest, lowest = max(float(every.max()), panel.limit or 0.0), float(every.min())
+    if lowest > 0 and highest / lowest > LOG_SPAN:
+        log_axis(axes, "y", highest / lowest)
+    else:
+        axes.set_ylim(0, highest * 1.1 or 1)
+        plain_ticks(axes, "y")
 
 
 def _limit_line(axes: Any, panel: Panel) -> None:

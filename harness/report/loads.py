@@ -16,8 +16,8 @@ from harness.report.data import ReportData
 from harness.report.figure import Cell, Figure, Mark, Panel, figure, floats, scale, styles, subjects, thinned
 from harness.units import format_quantity
 
-_MAX_FRAMES = 400  # of a panel; late ones are kept first
-_MAX_LATE = 200
+_MAX_FRAMES = 300  # of a panel; late ones are kept first
+_MAX_LATE = 150
 
 
 def load_figures(data: ReportData) -> tuple[Figure | None, ...]:

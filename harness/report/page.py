@@ -259,8 +259,18 @@ def _figure_view(data: ReportData, figure: Figure) -> FigureView:
         keys if figure.keyed else (),
         _data_url("text/csv", figure.to_csv()),
         _data_url("application/json", figure.to_json()),
-        f"{figure.left_out} more panels are in the data only." if figure.left_out else "",
+        _note(figure),
     )
+
+
+def _note(figure: Figure) -> str:
+    """Return what a figure leaves out, so that a page of many models stays small."""
+    parts = []
+    if figure.left_out:
+        parts.append(f"{figure.left_out} more panels are in the data only.")
+    if figure.every > 1:
+        parts.append(f"The data here have one of {figure.every} points; series.parquet of each run has all.")
+    return " ".join(parts)
 
 
 def _data_url(media_type: str, text: str) -> str:

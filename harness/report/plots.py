@@ -84,6 +84,7 @@ def _inlined(text: str, panel: Panel, id_: str) -> str:
         element.attrib = {_attribute(name): value for name, value in element.attrib.items()}
         for name, value in element.attrib.items():
             element.set(name, _value(name, value, id_))
+    _slim(root)
     view_box = root.get("viewBox", "")
     root.attrib = {
         "class": "plot",
@@ -96,6 +97,31 @@ def _inlined(text: str, panel: Panel, id_: str) -> str:
         element.text = xml_text(words)
         root.insert(position, element)
     return ET.tostring(root, encoding="unicode").replace("\n", "")
+
+
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+
+
+def _slim(root: ET.Element) -> None:
+    """Take out what says nothing: indentation, hundredths of a pixel, one style repeated for each dot."""
+    for element in root.iter():
+        element.tail = None
+        if element.tag != "text":
+            element.text = None
+        for name in ("d", "x", "y"):
+            if name in element.attrib:
+                element.set(name, _LONG_NUMBER.sub(_rounded, element.attrib[name]))
+        styles = {child.get("style") for child in element}
+        if len(element) > 1 and len(styles) == 1 and all(child.tag == "use" for child in element):
+            (style,) = styles
+            if style is not None and element.get("style") is None:
+                element.set("style", style)
+                for child in element:
+                    del child.attrib["style"]
+
+
+def _rounded(match: re.Match[str]) -> str:
+    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _attribute(name: str) -> str:
