@@ -19,7 +19,8 @@ class Metric:
     """One row. `unit` is the stored unit (never scaled); `direction` says which way is better.
 
     `kind` is "time" where the value comes from a device clock (so its fidelity follows that clock),
-    "memory", "size", "task" (an accuracy figure) or "agreement" (with the host's outputs).
+    "energy" and "thermal" (a meter's or a sensor's, over such time), "memory", "size", "count", "task" (an
+    accuracy figure) or "agreement" (with the host's outputs).
     """
 
     name: str
@@ -54,6 +55,17 @@ _ROWS = (
     Metric("model_pages_bytes", "bytes", LOWER, "memory", "Resident pages of the model file"),
     Metric("cgroup_peak_bytes", "bytes", LOWER, "memory", "Peak memory in its cgroup"),
     Metric("oom_kills", "1", LOWER, "memory", "Kills for want of memory under its limit"),
+    Metric("energy_per_inference_j", "J", LOWER, "energy", "Energy per inference"),
+    Metric("net_energy_per_inference_j", "J", LOWER, "energy", "Energy per inference above idle"),
+    Metric("idle_power_w", "W", LOWER, "energy", "Power when idle"),
+    Metric("load_power_w", "W", LOWER, "energy", "Power under load"),
+    Metric("burst_throughput_per_s", "1/s", HIGHER, "thermal", "Throughput from the start band"),
+    Metric("sustained_throughput_per_s", "1/s", HIGHER, "thermal", "Throughput once it is warm"),
+    Metric("sustained_ratio", "ratio", HIGHER, "thermal", "Sustained against burst throughput"),
+    Metric("time_to_throttle_s", "s", HIGHER, "thermal", "Time to throttling"),
+    Metric("throttled_s", "s", LOWER, "thermal", "Time throttled"),
+    Metric("peak_temp_c", "°C", LOWER, "thermal", "Peak temperature"),
+    Metric("ambient_temp_c", "°C", LOWER, "thermal", "Ambient temperature"),
     Metric("accuracy", "ratio", HIGHER, "task", "Accuracy", 0.01, 0.01),
     Metric("auc", "ratio", HIGHER, "task", "Area under the ROC curve", 0.01, 0.01),
     Metric("rmse", "1", LOWER, "task", "RMS error", 0.01, 0.01),
@@ -61,6 +73,9 @@ _ROWS = (
     Metric("baseline_agreement", "ratio", HIGHER, "agreement", "Samples answered as the baseline does"),
     Metric("golden_agreement", "ratio", HIGHER, "agreement", "Samples that agree with the golden outputs"),
 )
+
+# what load, heat or a clock that steps invalidates
+TIMED_KINDS = frozenset({"time", "energy", "thermal"})
 
 METRICS: dict[str, Metric] = {m.name: m for m in _ROWS}
 PERCENTILES = (50, 90, 95, 99)

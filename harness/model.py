@@ -525,6 +525,36 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class EnergySettings:
+    """How the power suite measures devices of a type. On an emulated board durations are `scaled`."""
+
+    window_s: float = 10.0  # of one trial under load, and of idle before and after
+    trials: int = 5
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
+    rate_hz: float = 100.0  # of the sampler, where it runs beside the model
+    channels: tuple[str, ...] = ()  # "INSTRUMENT/CHANNEL" whose sum is the board's power; (): the only one
+    max_clock_uncertainty_s: float = 0.05  # between meter and device; beyond it a run is INVALID
+    emulated_scale: float = 0.1
+
+
+@dataclass(frozen=True)
+class ThermalSettings:
+    """How the thermal suite measures devices of a type. On an emulated board durations are `scaled`."""
+
+    start_temp_c: tuple[float, float] = (35.0, 50.0)  # the band that a run starts in
+    cool_cap_s: float = 1800.0  # for cooling into it
+    load_cap_s: float = 3600.0  # for getting steady
+    steady_s: float = 600.0  # temperature and frequency stand still for so long
+    steady_slope_c_per_min: float = 0.1  # its interval lies within ± this
+    block_s: float = 5.0  # of load between two readings
+    burst_s: float = 10.0  # whose throughput is the burst's
+    trip_temp_c: float | None = None  # where the board throttles, if its maker says so
+    ambient_temp_c: float | None = None  # as it was read off; None: by a channel of the site "ambient"
+    channel: str | None = None  # of the temperature; None: the CPU's
+    emulated_scale: float = 0.02
+
+
+@dataclass(frozen=True)
 class DeviceType:
     """What units share. `ram_bytes` and `cores` are the board's own, also where it is emulated."""
 
@@ -536,6 +566,8 @@ class DeviceType:
     python: str = "python3"  # the interpreter on the device
     governor: str | None = None  # of its CPUs during a measurement; None: left as it is
     limits: Limits = field(default_factory=Limits)
+    energy: EnergySettings = field(default_factory=EnergySettings)
+    thermal: ThermalSettings = field(default_factory=ThermalSettings)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from harness.errors import ConfigError, UnknownDevice, nearest
 from harness.model import Device, DeviceType, Limits, QemuBoard, SshAddress
+from harness.suite_settings import parse_energy, parse_thermal
 from harness.toml_schema import NAME, Problems, Section, read_toml
 
 SCHEMA_VERSION = 1
@@ -94,6 +95,8 @@ def _parse_type(name: str, section: Section) -> DeviceType:
         python=section.text("python") or DeviceType.python,
         governor=_parse_governor(section),
         limits=_parse_limits(section),
+        energy=parse_energy(section.table("energy")),
+        thermal=parse_thermal(section.table("thermal")),
     )
     section.finish()
     return found

@@ -12,7 +12,7 @@ from typing import Any
 from harness.errors import StoredRunError
 from harness.judging import judge, plan_name
 from harness.margins import default_margin, judge_family
-from harness.metrics import METRICS, Metric
+from harness.metrics import METRICS, TIMED_KINDS, Metric
 from harness.model import (
     Budget,
     Comparison,
@@ -157,7 +157,7 @@ def _compared_rows(run: Run, budgets: tuple[Budget, ...]) -> Iterable[Result]:
         )
         # both arms met the same load, unless one is from memory; what breaks a run as a whole breaks this too
         scopes = tuple(Scope) if c.method is Method.RECORDED else (Scope.ALL,)
-        failing = _failing_conditions(run, scopes) if row.kind == "time" else ()
+        failing = _failing_conditions(run, scopes) if row.kind in TIMED_KINDS else ()
         verdict, reasons = _under_conditions(judgement, failing)
         result = _result(run, m, row.unit, row.direction, None, verdict, reasons)
         yield replace(result, baseline=c.baseline, ratio=c.value, margin=margin, comparison=c)
@@ -181,7 +181,7 @@ def _under_conditions(judgement: Judgement, failing: tuple[str, ...]) -> tuple[V
 def _row(run: Run, m: Measurement, budget: Budget | None) -> Result:
     row = _metric_row(run, m.metric)
     judgement = judge(replace(m, scenario=m.scenario or run.scenario), budget, row.direction)
-    failing = _failing_conditions(run, tuple(Scope)) if row.kind == "time" else ()
+    failing = _failing_conditions(run, tuple(Scope)) if row.kind in TIMED_KINDS else ()
     verdict, reasons = _under_conditions(judgement, failing)
     limit = budget.limit if budget else m.limit
     return _result(run, m, row.unit, row.direction, limit, verdict, reasons)

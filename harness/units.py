@@ -37,6 +37,8 @@ UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "ratio": {"%": Decimal("0.01")},
     "1/s": {"/s": Decimal(1), "1/s": Decimal(1), "k/s": Decimal(1000), "/min": Decimal(1) / Decimal(60)},
     "°C": {"°C": Decimal(1), "C": Decimal(1)},
+    "J": {name: Decimal(text) for name, text in {"J": "1", "mJ": "1e-3", "µJ": "1e-6", "uJ": "1e-6"}.items()},
+    "W": {"W": Decimal(1), "mW": Decimal("1e-3"), "kW": Decimal(1000)},
     "1": {},
 }
 
@@ -51,7 +53,7 @@ class HasUnit(Protocol):
 
 
 def parse_quantity(value: object, unit: str) -> float:
-    """Return `value` in the stored unit `unit` ("ns", "s", "bytes", "ratio", "1/s", "°C" or "1").
+    """Return `value` in the stored unit `unit` (a key of UNITS).
 
     A plain number is in the stored unit already; a string is a number and a unit, "48 ms". Raises
     ConfigError (without a place: the caller knows it) that lists the units of that kind, and for numbers
@@ -85,6 +87,8 @@ def _expected(unit: str) -> str:
         "ratio": '"97 %" or a number from 0 to 1',
         "1/s": '"12/s" or a number per second',
         "°C": '"55 °C" or a number of degrees Celsius',
+        "J": '"12 mJ" or a number of J',
+        "W": '"2.5 W" or a number of W',
         "1": "a number",
     }
     return examples[unit]
@@ -170,6 +174,9 @@ def format_quantity(value: float | None, unit: str, digits: int = 3) -> str:
         return format_bytes(value, digits)
     if unit == "ratio":
         return format_ratio(value, digits)
+    if unit in ("J", "W"):
+        steps = ((1e-6, f"µ{unit}"), (1e-3, f"m{unit}"), (1.0, unit), (1e3, f"k{unit}"))
+        return _scaled(value, steps, digits)
     number = format_significant(value, digits)
     if unit == "1/s":
         return f"{number}/s"

@@ -30,6 +30,7 @@ TABLE: dict[int, tuple[str, ...]] = {
         "progress",
         "model_files",
         "budget_lines",
+        "suite_settings",
     ),
     4: (
         "registry",
