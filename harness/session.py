@@ -90,9 +90,9 @@ class Session:
             plan, self.targets, local, options.threads, progress, f"session {self.session_id}"
         )
         self._rejected: set[str] = set()
-        self._misused: set[str] = (
-            set()
-        )  # targets whose first usage error was told: the next would say the same
+        # targets that couldn't be made ready: their first usage error was told, the next would say the same
+        self._misused: set[str] = set()
+        self._ready: set[str] = set()
         self._busy: set[str] = set()  # devices on which others went on for longer than was waited
         self._writer: SessionWriter | None = None
         self._started_at = _now()
@@ -147,7 +147,8 @@ class Session:
             outcome, error = Outcome.INFRA_ERROR, why
         except ConfigError as why:
             outcome, error = Outcome.USAGE_ERROR, why
-            self._misused.add(target.id)
+            if target.id not in self._ready:
+                self._misused.add(target.id)
         except HarnessError as why:
             outcome, error, transient = Outcome.INFRA_ERROR, why, isinstance(why, TransientError)
         except Exception as why:
@@ -166,6 +167,7 @@ class Session:
     def _observe(self, kind: str, target: Target, budgets: Sequence[Budget]) -> Observation:
         measure = MEASURES[kind]
         bench = self.bench(target, measure.profile)
+        self._ready.add(target.id)
         task = Task(
             self,
             bench,

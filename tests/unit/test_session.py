@@ -197,13 +197,22 @@ def test_an_interrupt_while_the_store_opens_leaves_a_finished_session(desk, monk
     assert record.finished_at is not None
 
 
-def test_a_usage_error_is_told_once_a_target(desk):
-    assert desk.run(ConfigError("bad shape"), suite="deploy").outcome is Outcome.USAGE_ERROR
+def test_a_usage_error_of_a_model_is_told_once(desk, monkeypatch):
+    def refuse(*_, **__):
+        raise ConfigError("bad shape")
+
+    monkeypatch.setattr(workbench, "prepare", refuse)
+    assert desk.run(suite="deploy").outcome is Outcome.USAGE_ERROR
     run = desk.run(suite="memory")  # would measure nothing: the script is empty
     assert (run.outcome, run.reason) == (
         Outcome.SKIPPED,
         "not measured: see the first error of this model.",
     )
+
+
+def test_a_usage_error_of_one_measurement_leaves_the_others(desk):
+    assert desk.run(ConfigError("no such rate"), suite="server").outcome is Outcome.USAGE_ERROR
+    assert desk.run(None, suite="memory").outcome is Outcome.COMPLETED
 
 
 def test_the_session_is_on_disk_before_its_first_measurement(desk, monkeypatch):
