@@ -29,6 +29,9 @@ FOLDER = results.FOLDER / "detection"
 # share of the time in which a task waited for a CPU during a duet: above it, the host wasn't quiet. A duet
 # alone on an idle host makes 1% of it (measured).
 QUIET_PRESSURE = 0.1
+# with busy neighbours every task waits, and the load average tells whether there were more: theirs, ours, and
+# some room for what it remembers of the minute before (chosen)
+BUSY_LOAD_ROOM = 2.5
 DUET, PEER = ".npz", ".json"
 DUETS_A_TURN = 4  # of one model, before the next one's turn: children start faster than benches
 
@@ -51,7 +54,7 @@ class Setting:
         return settings_for(self.fidelity)
 
 
-_PEERS = {detection_peers.PYTEST_BENCHMARK: 10, detection_peers.PYPERF: 3}
+_PEERS = {detection_peers.PYTEST_BENCHMARK: 8, detection_peers.PYPERF: 2}
 SETTINGS = {
     s.name: s
     for s in (
@@ -82,12 +85,17 @@ def peers_folder(setting: Setting, name: str, step: float) -> Path:
 
 
 def load_duets(setting: Setting, step: float) -> list[KeptDuet]:
-    """Return the banked duets of one cell that count; in a quiet setting those that met a quiet host."""
-    return [kept for kept, around in _all_duets(setting, step) if counts(setting, around.pressure)]
+    """Return the banked duets of one cell that count: those that met what the setting says."""
+    return [kept for kept, around in _all_duets(setting, step) if counts(setting, around)]
 
 
-def counts(setting: Setting, pressure: float | None) -> bool:
-    return setting.name != "quiet" or pressure is None or pressure <= QUIET_PRESSURE
+def counts(setting: Setting, around: bank.Around) -> bool:
+    """Return whether the host was as the setting says. A virtual clock doesn't see it."""
+    if setting.fidelity is Fidelity.VIRTUAL:
+        return True
+    if setting.neighbours:
+        return around.load1 <= setting.neighbours + BUSY_LOAD_ROOM
+    return around.pressure is None or around.pressure <= QUIET_PRESSURE
 
 
 def _all_duets(setting: Setting, step: float) -> list[tuple[KeptDuet, bank.Around]]:
@@ -173,7 +181,7 @@ def _bank_duets(setting: Setting, step: float, benches: dict[float, Bench], want
             wall_s = time.monotonic() - begin
             around = look_around(before, wall_s)
             bank.add(duets_folder(setting, step), DUET, bank.encode_duet(KeptDuet(duet, wall_s), around))
-            good += counts(setting, around.pressure)
+            good += counts(setting, around)
     return good
 
 
@@ -207,7 +215,7 @@ def describe(setting: Setting) -> str:
     lines = []
     for step in STEPS:
         every = _all_duets(setting, step)
-        good = sum(counts(setting, around.pressure) for _, around in every)
+        good = sum(counts(setting, around) for _, around in every)
         peers = ", ".join(
             f"{name} {bank.count(peers_folder(setting, name, step), PEER)}/{runs}"
             for name, runs in setting.peer_runs.items()
