@@ -72,6 +72,15 @@ class Board:
             deploy.push_object(self.connection, self.client, path, sha256, len(data))
         return str(self.client.request("store_path", {"sha256": sha256}).args["path"])
 
+    def sensing(self) -> contextlib.AbstractContextManager[None]:
+        """Have its sensors show power and temperature inside the block: an emulated board's do only there.
+
+        Raises Unsupported for an emulated board without a power model.
+        """
+        if isinstance(self.connection, QemuConnection):
+            return self.connection.sensing()
+        return contextlib.nullcontext()
+
     def close(self) -> None:
         """Close the agent, then the connection (and with it an emulated machine)."""
         try:

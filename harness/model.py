@@ -555,6 +555,24 @@ class ThermalSettings:
 
 
 @dataclass(frozen=True)
+class PowerModel:
+    """What stands for a board's power and heat where it is emulated: one thermal mass, power linear in load.
+
+    What comes of it is an estimate. It heats and cools 1 / `thermal.emulated_scale` times as fast as a board.
+    """
+
+    idle_power_w: float  # of the whole board
+    load_power_w: float  # with all its cores busy
+    supply_voltage_v: float
+    thermal_resistance_k_per_w: float  # from the sensor's place to the air
+    heat_capacity_j_per_k: float
+    ambient_c: float
+    trip_c: float  # throttling begins
+    hysteresis_c: float  # and ends so far below
+    throttled_speed_ratio: float  # of full speed, while throttled
+
+
+@dataclass(frozen=True)
 class DeviceType:
     """What units share. `ram_bytes` and `cores` are the board's own, also where it is emulated."""
 
@@ -568,6 +586,7 @@ class DeviceType:
     limits: Limits = field(default_factory=Limits)
     energy: EnergySettings = field(default_factory=EnergySettings)
     thermal: ThermalSettings = field(default_factory=ThermalSettings)
+    power_model: PowerModel | None = None  # of its emulated units
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from harness.errors import ConfigError, UnknownDevice, nearest
-from harness.model import Device, DeviceType, Limits, QemuBoard, SshAddress
+from harness.model import Device, DeviceType, Limits, PowerModel, QemuBoard, SshAddress
 from harness.suite_settings import parse_energy, parse_thermal
 from harness.toml_schema import NAME, Problems, Section, read_toml
 
@@ -97,6 +97,7 @@ def _parse_type(name: str, section: Section) -> DeviceType:
         limits=_parse_limits(section),
         energy=parse_energy(section.table("energy")),
         thermal=parse_thermal(section.table("thermal")),
+        power_model=_parse_power_model(section.table("power_model")),
     )
     section.finish()
     return found
@@ -130,6 +131,41 @@ def _parse_limits(section: Section) -> Limits:
         max_other_busy_ratio=Limits.max_other_busy_ratio if busy is None else busy,
         max_start_temp_c=temp_c,
     )
+
+
+def _parse_power_model(section: Section | None) -> PowerModel | None:
+    """Return the table `power_model`, whose keys are all required; None where it is absent or a problem."""
+    if section is None:
+        return None
+    units = {
+        "idle_power": "W",
+        "load_power": "W",
+        "supply_voltage_v": "1",
+        "thermal_resistance_k_per_w": "1",
+        "heat_capacity_j_per_k": "1",
+        "ambient_temp": "°C",
+        "trip_temp": "°C",
+        "hysteresis_k": "1",
+        "throttled_speed": "ratio",
+    }
+    signed = ("ambient_temp", "trip_temp")
+    values = {
+        key: section.quantity(key, unit, required=True, at_least=None if key in signed else 1e-3)
+        for key, unit in units.items()
+    }
+    section.finish()
+    known = {key: value for key, value in values.items() if value is not None}
+    if len(known) < len(units):
+        return None
+    if known["load_power"] < known["idle_power"]:
+        section.problem("load_power", f"{known['load_power']:g} W is below idle_power")
+    idle_c = known["ambient_temp"] + known["thermal_resistance_k_per_w"] * known["idle_power"]
+    if known["trip_temp"] - known["hysteresis_k"] <= idle_c:
+        what = f"with hysteresis_k it is not above {idle_c:.1f} °C, where the idle board settles"
+        section.problem("trip_temp", f"{what}: it would never stop throttling")
+    if not 0.01 <= known["throttled_speed"] < 1:
+        section.problem("throttled_speed", f'expected "1 %" to "99 %", got {known["throttled_speed"]:g}')
+    return PowerModel(*known.values())
 
 
 def _parse_device(name: str, section: Section, types: Mapping[str, DeviceType]) -> Device | None:

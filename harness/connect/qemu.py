@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.connect.base import Completed, Progress
@@ -11,7 +11,7 @@ from harness.connect.ssh import SshConnection
 from harness.connect.ssh_process import SshProcess
 from harness.emulation import Machine, Profile, build_image, has_snapshot, list_machines, start
 from harness.emulation import find_machine as find_supervised_machine
-from harness.errors import ConfigError, nearest
+from harness.errors import ConfigError, HarnessError, Unsupported, nearest
 from harness.model import Device, SshAddress
 
 CONNECT_TIMEOUT_S = 30.0  # chosen: key exchange takes 0.3 s there on an idle host, 3 s on a very busy one
@@ -126,6 +126,30 @@ class QemuConnection:
     def quiet(self) -> contextlib.AbstractContextManager[None]:
         """Send no keep-alives inside the block; see `SshConnection.quiet`."""
         return self._ssh.quiet()
+
+    @contextlib.contextmanager
+    def sensing(self) -> Iterator[None]:
+        """Run the board model inside the block: only then the board's sensors show power and temperature.
+
+        It takes time from the core that is measured (docs/emulated-device.md tells how much), and throttles
+        it past the trip point. Raises Unsupported where the device's type has no power model.
+        """
+        model, sensors = self._device.type.power_model, self._machine.sensors
+        if model is None:
+            raise Unsupported(
+                f"the emulated board has no power and no heat: no table [types.{self._device.type.name}."
+                "power_model].",
+                where=self._device.name,
+            )
+        cores = self._device.type.cores or self._machine.board.smp
+        sensors.start(model, cores=cores, time_scale=1 / self._device.type.thermal.emulated_scale)
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(HarnessError):  # the first error tells more
+                sensors.stop()
+            raise
+        sensors.stop()
 
     def close(self) -> None:
         """Close the SSH connection, and end the machine if it was started here."""

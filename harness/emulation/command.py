@@ -15,8 +15,19 @@ from harness.errors import DataError
 from harness.model import QemuBoard
 
 QEMU = "qemu-system-aarch64"
-FORMAT = 1  # raise it when saved states no longer fit the command line below
+FORMAT = 2  # raise it when saved states no longer fit the command line below
 NO_SERIAL = "0" * 16
+# The I2C bus and the firmware's port. The keeper's companion (sensors/serve.py) listens before QEMU starts: a
+# connection that came later would be greeted anew, while a restored guest expects to go on.
+SENSOR_SOCKETS = {"usb": "usb.sock", "board": "board.sock", "chips": "chips.sock"}
+SENSOR_ARGUMENTS = (
+    *("-device", "qemu-xhci,id=xhci,p2=2,p3=2"),
+    *("-chardev", f"socket,id=i2c,path={SENSOR_SOCKETS['usb']}"),
+    *("-device", "usb-redir,id=i2c0,bus=xhci.0,chardev=i2c"),
+    *("-device", "virtio-serial-device,id=ports,max_ports=2"),
+    *("-chardev", f"socket,id=board,path={SENSOR_SOCKETS['board']}"),
+    *("-device", "virtserialport,bus=ports.0,nr=1,chardev=board,name=hil.board"),
+)
 
 
 class Profile(StrEnum):
@@ -87,6 +98,7 @@ def machine_arguments(
         *("-chardev", "socket,id=con,path=console.sock,server=on,wait=off,logfile=console.log,logappend=on"),
         *("-serial", "chardev:con"),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
+        *SENSOR_ARGUMENTS,
     ]
 
 

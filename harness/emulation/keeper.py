@@ -10,6 +10,9 @@ If the keeper itself is killed, the kernel kills QEMU (PR_SET_PDEATHSIG), and th
 the lock that the keeper inherited is then free.
 
 SIGUSR1 starts QEMU again from FOLDER/spec.json after it has ended (a power cut, then power on).
+
+A spec may name a companion, which serves sockets that QEMU connects to: it is started before QEMU with these
+sockets listening, as NAME=DESCRIPTOR after its own arguments, and ends with QEMU.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,6 +84,46 @@ def start_qemu(folder: str) -> subprocess.Popen[bytes]:
         )
 
 
+def listen(folder: str, name: str) -> socket.socket:
+    """Return a socket that listens as FOLDER/NAME; what was there gives way.
+
+    Goes through the folder's descriptor, because a path may be longer than a socket address (unix(7)).
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, name))
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(f"/proc/self/fd/{handle}/{name}")
+        listener.listen()
+        return listener
+    finally:
+        os.close(handle)
+
+
+def start_companion(folder: str) -> subprocess.Popen[bytes] | None:
+    """Start the companion that FOLDER/spec.json names, its sockets listening; None: it names none."""
+    spec = read_json(os.path.join(folder, "spec.json")).get("companion")
+    if not isinstance(spec, dict):
+        return None
+    listeners = {str(name): listen(folder, str(file)) for name, file in spec["sockets"].items()}
+    keeper_pid = os.getpid()
+    try:
+        with open(os.path.join(folder, "companion.log"), "ab") as log:
+            return subprocess.Popen(
+                [*map(str, spec["argv"]), *(f"{name}={s.fileno()}" for name, s in listeners.items())],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[s.fileno() for s in listeners.values()],
+                preexec_fn=lambda: die_with_parent(keeper_pid),
+            )
+    finally:
+        for listener in listeners.values():
+            listener.close()
+
+
 def parent_handle(parent_pid: int) -> int | None:
     """Return a pidfd of the harness, None where the kernel has none (before 5.3: the pipe suffices).
 
@@ -103,6 +147,7 @@ class Keeper:
         self.told_to_start = False
         self.told_to_stay = False
         self.process: subprocess.Popen[bytes] | None = None
+        self.companion: subprocess.Popen[bytes] | None = None
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         os.set_blocking(wake_read, False)
@@ -132,10 +177,25 @@ class Keeper:
         status = {
             "keeper_pid": os.getpid(),
             "qemu_pid": pid,
+            "companion_pid": self.companion.pid if self.companion is not None else None,
             "exit_code": exit_code,
             "supervised": self.supervised,
         }
         write_json(os.path.join(self.folder, "status.json"), status)
+
+    def start(self) -> None:
+        """Start QEMU, its companion first."""
+        self.end_companion()
+        self.companion = start_companion(self.folder)
+        self.process = start_qemu(self.folder)
+        self.write_status(None)
+
+    def end_companion(self) -> None:
+        """End the companion, if there is one."""
+        if self.companion is not None:
+            self.companion.kill()
+            self.companion.wait()
+            self.companion = None
 
     def seconds_left(self) -> float | None:
         """Return until when to wait at most; None: no limit."""
@@ -167,17 +227,15 @@ class Keeper:
             signal.signal(number, self.on_signal)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        self.process = start_qemu(self.folder)
-        self.write_status(None)
+        self.start()
         noted_exit: int | None = None
         while not self.wait():
-            exit_code = self.process.poll()
+            exit_code = self.process.poll() if self.process is not None else None
             if self.told_to_start:
                 self.told_to_start = False  # first: a later signal counts for the next round
                 if exit_code is not None:
-                    self.process = start_qemu(self.folder)
+                    self.start()
                     exit_code = noted_exit = None
-                    self.write_status(None)
             if self.told_to_stay and not self.supervised:
                 self.stay()
                 self.write_status(exit_code)
@@ -190,6 +248,7 @@ class Keeper:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self.end_companion()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -94,6 +94,7 @@ def _make_warm(image: Image, board: QemuBoard, profile: Profile, report: Progres
         report("booting for the first time", 0.0)
         with boot(image, board, name="warm", profile=profile) as machine:
             report("saving the booted state", 0.5)
+            machine.wait_for_sensors()
             machine.sync()
             machine.save(snapshots.WARM)
         report("saving the booted state", 1.0)
@@ -164,7 +165,13 @@ def write_spec(machine: Machine, state: Path | None) -> None:
     if state is not None:
         (machine.folder / "incoming").symlink_to(state)
         argv += ["-incoming", "exec:cat incoming"]  # any QEMU; 9.1 deprecates `fd:` of a file
-    keeper.write_json(str(machine.folder / "spec.json"), {"argv": argv})
+    # `sensors` as a top-level package: without the harness's own packages it starts at once
+    code = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from sensors.serve import main"
+    companion = {
+        "argv": [sys.executable, "-I", "-S", "-c", f"{code}; sys.exit(main(sys.argv[1:]))"],
+        "sockets": command.SENSOR_SOCKETS,
+    }
+    keeper.write_json(str(machine.folder / "spec.json"), {"argv": argv, "companion": companion})
 
 
 def _start_keeper(folder: Path, inherited_fds: list[int]) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from harness.emulation import console, keeper, runs, snapshots
+from harness.emulation import command, console, keeper, runs, snapshots
 from harness.emulation.cache import prune_cache
 from harness.emulation.command import Profile
 from harness.emulation.image import Image
 from harness.emulation.qmp import Qmp
+from harness.emulation.sensors.client import Sensors
 from harness.errors import ConnectionLost, DataError, DeadlineExceeded, DeviceError, HarnessError
 from harness.model import QemuBoard
 
@@ -46,6 +47,7 @@ class Machine:
         self.ssh_port: int = info.get("ssh_port", 0)  # on 127.0.0.1
         self._pipe_fd: int | None = None  # while it is open, the keeper keeps an ephemeral machine running
         self.qmp = Qmp(folder / "qmp.sock", self.name)
+        self.sensors = Sensors(folder / command.SENSOR_SOCKETS["chips"], self.name, self._control)
 
     @property
     def boot_console_path(self) -> Path:
@@ -98,10 +100,19 @@ class Machine:
 
     def sync(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """Have the guest write everything to its disk."""
+        self._control("sync", timeout_s)
+
+    def wait_for_sensors(self) -> None:
+        """Wait until the guest's drivers have found the I2C bus; it takes a moment after a cold boot."""
+        self._control("sensors")
+
+    def _control(self, line: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        """Send a request to the guest's console: a word, then perhaps another."""
+        word, _, rest = line.partition(" ")
         console.request(
             self.folder / "console.sock",
             self.name,
-            lambda request_id: f"sync {request_id}",
+            lambda request_id: f"{word} {request_id} {rest}".rstrip(),
             timeout_s=timeout_s,
             alive=self.is_running,
         )
