@@ -39,6 +39,8 @@ UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "°C": {"°C": Decimal(1), "C": Decimal(1)},
     "J": {name: Decimal(text) for name, text in {"J": "1", "mJ": "1e-3", "µJ": "1e-6", "uJ": "1e-6"}.items()},
     "W": {"W": Decimal(1), "mW": Decimal("1e-3"), "kW": Decimal(1000)},
+    "Hz": {"Hz": Decimal(1), "kHz": Decimal(10**3), "MHz": Decimal(10**6), "GHz": Decimal(10**9)},
+    "Ω": {"Ω": Decimal(1), "ohm": Decimal(1), "mΩ": Decimal("0.001"), "mohm": Decimal("0.001")},
     "1": {},
 }
 
@@ -87,6 +89,8 @@ def _expected(unit: str) -> str:
         "ratio": '"97 %" or a number from 0 to 1',
         "1/s": '"12/s" or a number per second',
         "°C": '"55 °C" or a number of degrees Celsius',
+        "Hz": '"10 Hz" or a number of Hz',
+        "Ω": '"100 mΩ" or a number of ohms',
         "J": '"12 mJ" or a number of J',
         "W": '"2.5 W" or a number of W',
         "1": "a number",
