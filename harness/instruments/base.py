@@ -14,9 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from harness.errors import ConfigError, DeviceError, Unsupported, nearest
 from harness.model import Capture, Channel, ChannelKind, InstrumentSpec, Reading
 from harness.toml_schema import Section
@@ -56,35 +53,10 @@ class Instrument(Protocol):
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """What a board's own sampler took of one channel: `t_ns` int64 (n,), `values` float64 (n,), NaN:
-    failed."""
-
-    channel_id: str
-    t_ns: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-    errors: tuple[str, ...] = ()
-
-
-class BoardSampler(Protocol):
-    """The agent's sampler as instruments of kind `onboard` use it; times are on the device's
-    CLOCK_MONOTONIC."""
-
-    def channels(self) -> Sequence[Mapping[str, Any]]:
-        """Return what the agent's op `channels` tells of each."""
-
-    def start(self, channel_ids: Sequence[str], rate_hz: float) -> None: ...
-
-    def stop(self) -> Sequence[Sampled]: ...
-
-    def read(self, channel_id: str) -> Reading: ...
-
-
-@dataclass(frozen=True)
 class Context:
     """What an instrument may use of the world; tests put their own in."""
 
-    board: BoardSampler | None = None  # of the open device; None: no device is open
+    board: Instrument | None = None  # the open device's own channels; None: no device is open
     clock_ns: Callable[[], int] = time.monotonic_ns  # the host's
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)  # where secrets come from
 
