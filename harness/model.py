@@ -688,7 +688,7 @@ class Detectable:
     """The smallest regression that a unit catches with 95% power in so much measuring time."""
 
     minutes: float
-    ratio: float | None  # 0.004: 0.4% worse than the margin's edge is still found; None: it can't be told
+    ratio: float | None  # 0.013: a model 1.3% worse is called a FAIL; None: it can't be told
     extrapolated: bool  # from the spread seen, not from trials of that length
 
 
