@@ -156,14 +156,19 @@ class Search:
         """Return what was found, with the percentiles at the highest rate that held."""
         ceiling = self.service.capacity_per_s
         floor = min(max(1.0, FLOOR_SHARE * ceiling), ceiling / 2)
-        why = self._alone_too_slow() or self._too_few(floor, ceiling)
+        enough = self._enough_queries_per_s()
+        floor = max(floor, min(enough, ceiling))
+        why = self._alone_too_slow() or self._too_few(ceiling)
         if why:
             return self._observed(None, why)
         self.expected_per_s = highest_rate(self._would_hold, floor, ceiling)
         bracket = search_rate(self._holds, self.expected_per_s, floor, ceiling)
         if bracket.held_per_s is None:
             share = f"{100 * floor / ceiling:.3g}% of what it can reach"
-            why = f"even {_per_s(floor)}, {share}, was not shown to keep it: see the rates tried"
+            why = f"even {_per_s(floor)}, {share}, was not shown to keep it: {self._left_open()}"
+            if floor == enough:
+                lasts = format_quantity(self.duration_s, "s")
+                why += f"; lower ones have too few queries in {lasts} for a p99: set duration_s higher"
             return self._observed(None, why)
         return self._observed(bracket, "")
 
@@ -175,7 +180,19 @@ class Search:
         takes, budget = format_ns(alone.value), format_ns(self.budget_ns)
         return f"even 1/s misses: a query alone takes {takes}, the p99 budget is {budget}"
 
-    def _too_few(self, floor: float, ceiling: float) -> str | None:
+    def _left_open(self) -> str:
+        """Return why the lowest rate wasn't shown to hold."""
+        lowest = self.rates[-1]
+        too_few = lowest["p99_ns"] is not None and lowest["p99_ns"] <= self.budget_ns and lowest["kept_up"]
+        return str(lowest["reasons"][-1]) if too_few and lowest["reasons"] else "see the rates tried"
+
+    def _enough_queries_per_s(self) -> float:
+        """Return the rate below which the duration that was set has too few queries for a p99; else 0."""
+        if self.duration_s is None or self.fidelity is Fidelity.VIRTUAL:
+            return 0.0
+        return (stats.loadgen_samples_needed(P99) + 1) / self.duration_s
+
+    def _too_few(self, ceiling: float) -> str | None:
         """Return why no rate can be shown to hold: not even the fastest gives queries enough for a p99."""
         needed = stats.loadgen_samples_needed(P99)
         count = count_queries(ceiling, self.settings, self.duration_s)

@@ -298,6 +298,24 @@ def test_a_search_that_is_too_short_says_how_long_it_must_be():
     assert "set duration_s to more than 6.62 s" in rate.reasons[0]
 
 
+def test_a_duration_leaves_out_rates_with_too_few_queries():
+    # at 100/s two seconds have too few queries to bound a p99: that says nothing about higher rates
+    seen = scenarios.measure_server(bench(Simulated(1_000_000)), p99_budget_ns=50e6, duration_s=2, seed=1)
+    rate = value_of(seen, "server_rate_per_s")
+    assert 331 < rate.value < 1000
+    assert rate.n >= 662
+
+
+def test_a_duration_too_short_for_a_queue_says_how_many_queries_it_takes():
+    seen = scenarios.measure_server(bench(Simulated(1_000_000)), p99_budget_ns=50e6, duration_s=1, seed=1)
+    (rate,) = seen.measurements
+    assert rate.value is None
+    assert rate.reasons == (
+        "even 663/s, 66.3% of what it can reach, was not shown to keep it: 663 samples can't bound the p99 "
+        "at 90%; 2093 can; lower ones have too few queries in 1.00 s for a p99: set duration_s higher",
+    )
+
+
 @pytest.mark.parametrize(
     "asked",
     [
