@@ -16,7 +16,7 @@ from support.tiny import MODELS
 FEWER = """
 import dataclasses
 
-from harness.measure import duet, latency, paced, single_stream
+from harness.measure import duet, latency, paced, rate_search, server, single_stream
 
 single_stream.MIN_CPU_SHARE = 0.0
 
@@ -25,6 +25,8 @@ latency.MEASURED = dataclasses.replace(
     latency.MEASURED, processes=3, iterations=250, min_process_s=0.05, batch_sizes=(1, 2)
 )
 paced.MEASURED = dataclasses.replace(paced.MEASURED, processes=2, min_s=0.3)
+rate_search.TOLERANCE = 1.5
+server.LONGEST_S = 3.0
 """
 N_SAMPLES, N_WRONG = 400, 20
 # tiny.onnx takes some us a call, heavy.onnx some 20 times as long (tests/data/models/README.md). Margins are
