@@ -103,6 +103,11 @@ def _all_duets(setting: Setting, step: float) -> list[tuple[KeptDuet, bank.Aroun
 
 
 def load_peers(setting: Setting, name: str, step: float) -> list[detection_peers.PeerRun]:
+    """Return a peer's banked runs of one cell that count."""
+    return [run for run, around in _all_peers(setting, name, step) if counts(setting, around)]
+
+
+def _all_peers(setting: Setting, name: str, step: float) -> list[tuple[detection_peers.PeerRun, bank.Around]]:
     return bank.load(peers_folder(setting, name, step), PEER, detection_peers.decode_run)
 
 
@@ -146,8 +151,7 @@ def fill(
                     if time.monotonic() >= until_s:
                         break
                     if name:
-                        _bank_peer(setting, name, step, models, base)
-                        missing[step, name] -= 1
+                        missing[step, name] -= _bank_peer(setting, name, step, models, base)
                     else:
                         wanted = min(DUETS_A_TURN, missing[step, name])
                         taken = _bank_duets(setting, step, benches, wanted)
@@ -164,8 +168,7 @@ def _missing(
     for step in steps:
         found[step, ""] = max(0, duets - len(load_duets(setting, step)))
         for name, runs in setting.peer_runs.items():
-            there = bank.count(peers_folder(setting, name, step), PEER)
-            found[step, name] = max(0, round(runs * peer_share) - there)
+            found[step, name] = max(0, round(runs * peer_share) - len(load_peers(setting, name, step)))
     return found
 
 
@@ -185,11 +188,15 @@ def _bank_duets(setting: Setting, step: float, benches: dict[float, Bench], want
     return good
 
 
-def _bank_peer(setting: Setting, name: str, step: float, models: Sequence[Slowed], base: Bench) -> None:
+def _bank_peer(setting: Setting, name: str, step: float, models: Sequence[Slowed], base: Bench) -> bool:
+    """Bank one run of a peer; return whether it counts."""
     path = next(m.path for m in models if m.step == step)
     args = [devices.site_of(base), str(path), base.inputs_path, base.threads, -1]
+    before = read_stall_us()
     run = detection_peers.take(name, args)
-    bank.add(peers_folder(setting, name, step), PEER, detection_peers.encode_run(run))
+    around = look_around(before, run.wall_s)
+    bank.add(peers_folder(setting, name, step), PEER, detection_peers.encode_run(run, around))
+    return counts(setting, around)
 
 
 def read_stall_us() -> int | None:
@@ -217,7 +224,7 @@ def describe(setting: Setting) -> str:
         every = _all_duets(setting, step)
         good = sum(counts(setting, around) for _, around in every)
         peers = ", ".join(
-            f"{name} {bank.count(peers_folder(setting, name, step), PEER)}/{runs}"
+            f"{name} {len(load_peers(setting, name, step))}/{runs}"
             for name, runs in setting.peer_runs.items()
         )
         pressures = sorted(around.pressure for _, around in every if around.pressure is not None)

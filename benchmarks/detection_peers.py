@@ -14,9 +14,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.bank import Around
 
 HERE = Path(__file__).parent
 ENV = "HIL_BENCH_PEER"
@@ -37,12 +39,14 @@ class PeerRun:
     data: Mapping[str, Any]
 
 
-def encode_run(run: PeerRun) -> bytes:
-    return json.dumps({"wall_s": run.wall_s, "data": run.data}).encode()
+def encode_run(run: PeerRun, around: Around) -> bytes:
+    return json.dumps({"wall_s": run.wall_s, "data": run.data, "around": asdict(around)}).encode()
 
 
-def decode_run(data: bytes) -> PeerRun:
-    return PeerRun(**json.loads(data))
+def decode_run(data: bytes) -> tuple[PeerRun, Around]:
+    """Return what `encode_run` wrote."""
+    found = json.loads(data)
+    return PeerRun(found["wall_s"], found["data"]), Around(**found["around"])
 
 
 def take(name: str, load_args: Sequence[Any]) -> PeerRun:
