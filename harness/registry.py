@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from harness import instruments
 from harness.errors import ConfigError, UnknownDevice, nearest
-from harness.model import Device, DeviceType, Limits, PowerModel, QemuBoard, SshAddress
+from harness.model import Device, DeviceType, InstrumentSpec, Limits, PowerModel, QemuBoard, SshAddress
 from harness.suite_settings import parse_energy, parse_thermal
 from harness.toml_schema import NAME, Problems, Section, read_toml
 
@@ -185,6 +186,7 @@ def _parse_device(name: str, section: Section, types: Mapping[str, DeviceType]) 
         section.problem("home", f"expected an absolute path on the device, got {home!r}")
     pinned_cpus = section.integers("pinned_cpus")
     governor = _parse_governor(section)
+    specs = tuple(_parse_instrument(name, table) for name, table in section.tables("instruments"))
     section.finish()
     if type_name is None or type_name not in types:
         return None
@@ -201,7 +203,19 @@ def _parse_device(name: str, section: Section, types: Mapping[str, DeviceType]) 
         timeout_s=timeout_s or Device.timeout_s,
         where=f"{section.place} in {section.problems.path.name}",
         governor=governor or types[type_name].governor,
+        instruments=specs,
     )
+
+
+def _parse_instrument(name: str, section: Section) -> InstrumentSpec:
+    """Return one instrument; its kind asks for the keys that it has."""
+    kinds = instruments.instrument_kinds()
+    kind = section.text("kind", required=True, choices=kinds)
+    options: Mapping[str, object] = {}
+    if kind is not None:
+        options = instruments.find_kind(kind).parse(section)
+        section.finish()  # without a valid kind, nobody knows which keys it has
+    return InstrumentSpec(name, kind or "", options, where=f"{section.place} in {section.problems.path.name}")
 
 
 def _parse_reach(section: Section) -> tuple[str, SshAddress | None, QemuBoard | None]:

@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 
 from harness.errors import ConfigError, nearest
+from harness.instruments import chamber, csv_file, onboard, plugs, scpi
 from harness.instruments.base import Context, Instrument, InstrumentKind
 from harness.model import InstrumentSpec
 
 ENTRY_POINT_GROUP = "harness.instruments"
 
-KINDS: Mapping[str, InstrumentKind] = {}
+KINDS: Mapping[str, InstrumentKind] = {
+    "onboard": onboard.KIND,
+    "scpi": scpi.KIND,
+    "shelly": plugs.SHELLY,
+    "tasmota": plugs.TASMOTA,
+    "csv": csv_file.KIND,
+    "chamber": chamber.KIND,
+}
 
 
 def instrument_kinds() -> tuple[str, ...]:

@@ -58,6 +58,7 @@ class Context:
 
     board: Instrument | None = None  # the open device's own channels; None: no device is open
     clock_ns: Callable[[], int] = time.monotonic_ns  # the host's
+    sleep: Callable[[float], None] = time.sleep
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)  # where secrets come from
 
 

@@ -1,0 +1,73 @@
+"""A board's own channels, some of them picked by name, as an instrument of devices.toml.
+
+What they are and how they are read is the agent's (harness/agent/sensors/); the open device hands them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.errors import ConfigError
+from harness.instruments.base import Context, Instrument, InstrumentKind, find_channel
+from harness.instruments.options import parse_uncertainty
+from harness.model import Capture, Channel, InstrumentSpec, Reading
+from harness.toml_schema import Section
+
+
+def _parse(section: Section) -> Mapping[str, Any]:
+    return {
+        "sensors": section.texts("sensors"),
+        "boundary": section.text("boundary"),
+        **parse_uncertainty(section),
+    }
+
+
+class Onboard:
+    """The channels named by `sensors`, all where none is named. The device stays open when this is closed."""
+
+    def __init__(self, spec: InstrumentSpec, context: Context) -> None:
+        if context.board is None:
+            raise ConfigError(
+                "it reads the device's own sensors, and no device is open.", where=spec.where or spec.name
+            )
+        self.name = spec.name
+        self._board: Instrument = context.board
+        self._started = False
+        there = self._board.channels()
+        chosen = [
+            find_channel(spec.where or spec.name, there, id_) for id_ in spec.options["sensors"]
+        ] or there
+        stated = {
+            key: spec.options[key]
+            for key in ("boundary", "uncertainty_ratio", "uncertainty_abs")
+            if spec.options[key] is not None
+        }
+        self._channels = tuple(replace(channel, **stated) for channel in chosen)
+
+    def channels(self) -> tuple[Channel, ...]:
+        return self._channels
+
+    def start(self, channel_ids: Sequence[str], rate_hz: float) -> None:
+        for id_ in channel_ids:
+            find_channel(self.name, self._channels, id_)
+        self._board.start(channel_ids, rate_hz)
+        self._started = True
+
+    def stop(self) -> tuple[Capture, ...]:
+        self._started = False
+        by_id = {channel.id: channel for channel in self._channels}
+        return tuple(replace(c, channel=by_id[c.channel.id]) for c in self._board.stop())
+
+    def read(self, channel_id: str) -> Reading:
+        find_channel(self.name, self._channels, channel_id)
+        return self._board.read(channel_id)
+
+    def close(self) -> None:
+        if self._started:
+            self._started = False
+            self._board.stop()
+
+
+KIND = InstrumentKind(parse=_parse, open=Onboard)
