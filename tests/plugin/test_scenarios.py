@@ -137,10 +137,10 @@ def test_a_deadline_that_is_kept_and_one_that_cannot_be(done):
     assert f"FAIL: {missed['reasons'][0]}" in done.output
 
 
-def test_a_device_that_cannot_keep_up_has_no_percentiles(done):
+def test_a_device_that_cannot_keep_up_has_percentiles_without_an_upper_bound(done):
     row = rows(done, "search", "periodic")["latency_p99_ns"]
-    assert (row["value"], row["verdict"]) == (None, "NOT_JUDGED")
-    assert "can't keep up" in row["reasons"][0]
+    assert (row["high"], row["verdict"]) == (None, "NOT_JUDGED")
+    assert "keep up" in row["reasons"][0] or "its queue only grows" in row["reasons"][0]
 
 
 def test_too_few_samples_for_the_percentile_asked_say_how_many_it_takes(done):
