@@ -17,7 +17,7 @@ from harness.model import Budget, Fidelity
 from harness.recorded import EXACT_KIND, NOT_COMPARED
 from harness.toml_schema import Problems, Section
 
-SCENARIOS = ("single_stream", "multi_stream", "offline", "server", "periodic")
+SCENARIOS = ("single_stream", "multi_stream", "offline", "server", "periodic", "energy", "thermal")
 MARKER = "budget"
 MARKER_HELP = (
     "budget(metric, *, limit, margin, rule, fidelity, scenario, batch_size): judge this test's numbers by it "

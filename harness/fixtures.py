@@ -127,6 +127,18 @@ def duet_run(measure: Callable[[str], Run], baseline: Baseline) -> Run:
     return measure("duet")
 
 
+@pytest.fixture
+def energy_run(measure: Callable[[str], Run]) -> Run:
+    """Energy per inference by batch size, and the power of idling; where the device shows its power."""
+    return measure("energy")
+
+
+@pytest.fixture
+def energy_against_run(measure: Callable[[str], Run], baseline: Baseline) -> Run:
+    """Energy per inference beside the baseline's, the two taking turns."""
+    return measure("energy_against")
+
+
 # a test that uses one of these is left out where the target has nothing for it
 NEEDS: Mapping[str, Callable[[Target], object]] = {
     "baseline": lambda target: target.baseline,

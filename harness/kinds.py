@@ -12,6 +12,7 @@ from harness.measure.accuracy import measure_accuracy
 from harness.measure.against import measure_accuracy_against, measure_size_against
 from harness.measure.bench import Bench, Observation
 from harness.measure.duet import Undecided, measure_duet
+from harness.measure.energy import measure_energy, measure_energy_against
 from harness.measure.latency import measure_offline
 from harness.measure.load import measure_load
 from harness.measure.memory import measure_memory, measure_memory_against
@@ -161,4 +162,10 @@ MEASURES: dict[str, Measure] = {
     "multi_stream": Measure("latency", boards.TIMING, _multi_stream),
     "server": Measure("latency", boards.TIMING, _server),
     "periodic": Measure("latency", boards.TIMING, _periodic),
+    "energy": Measure("power", boards.TIMING, lambda task: measure_energy(task.bench)),
+    "energy_against": Measure(
+        "power",
+        boards.TIMING,
+        _against(lambda t, b, n: measure_energy_against(t.bench, b, n, seed=t.seed), "energy"),
+    ),
 }

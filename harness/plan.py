@@ -51,7 +51,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-SUITES = ("deploy", "accuracy", "memory", "latency")  # in the order they run; latency has its own profile
+# in the order they run: what needs an emulated board's timing profile together, what heats a board last
+SUITES = ("deploy", "accuracy", "memory", "latency", "power", "thermal")
+ON_REQUEST = ("power", "thermal")  # they take minutes: measured where -m, a file's name or the plan asks
 COMMAND = "command"  # the one kind of runtime that a plan can define
 PROTOCOLS = ("json-lines", "benchmark_model")  # of docs/agent-protocol.md, Commands
 # a shorter period than any loop keeps, and a longer one than a session waits for (chosen)

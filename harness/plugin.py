@@ -8,6 +8,7 @@ no numpy.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from harness import registry as registries
 from harness.desk import BUDGETS, DESK, RUN, Desk
 from harness.errors import ConfigError, HarnessError, StoredRunError
 from harness.fixtures import DEVICE_CLOCK, FAILING
-from harness.plan import SUITES
+from harness.plan import ON_REQUEST, SUITES
 from harness.selection import Target
 
 if TYPE_CHECKING:
@@ -121,11 +122,28 @@ def _deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
 
     They aren't skipped: a skip says that something is lacking, and a release counts it as missing.
     """
-    out = [i for i in items if not fixtures.is_wanted(_target_of(i), getattr(i, "fixturenames", ()))]
+    out = [
+        i
+        for i in items
+        if not fixtures.is_wanted(_target_of(i), getattr(i, "fixturenames", ()))
+        or _waits_for_request(config, i)
+    ]
     if out:
         config.hook.pytest_deselected(items=out)
         gone = {id(item) for item in out}
         items[:] = [item for item in items if id(item) not in gone]
+
+
+def _waits_for_request(config: pytest.Config, item: pytest.Item) -> bool:
+    """Return whether a test is of a suite that takes minutes, and nothing asks for that suite."""
+    suites = [name for name in ON_REQUEST if item.get_closest_marker(name)]
+    if not suites or "target" not in getattr(item, "fixturenames", ()):
+        return False
+    words = re.findall(r"[^\W_]+", f"{config.option.markexpr} {config.option.keyword}")
+    if {*words, *config.stash[DESK].plan.required_suites}.intersection(suites):
+        return False
+    folder = config.invocation_params.dir
+    return item.path.resolve() not in {(folder / arg.split("::")[0]).resolve() for arg in config.args}
 
 
 def _read_markers(items: list[pytest.Item]) -> None:

@@ -132,6 +132,8 @@ class Session:
                 raise Unsupported("not measured: see the first error of this model.")
             with self.progress.step(target.model.name):
                 observation = self._observe(kind, target, budgets)
+            if observation.invalid:
+                outcome, reason = Outcome.INVALID, observation.invalid
         except KeyboardInterrupt:
             self.interrupted = True
             self._keep(self._record(kind, target, test, attempt, started_at, started, Outcome.INTERRUPTED))
@@ -177,7 +179,8 @@ class Session:
             self._in_doubt(kind, target, budgets),
         )
         around = Surroundings(bench, target.device)
-        needs_quiet = measure.suite == "latency" and kind != "duet" and target.device.name not in self._busy
+        alone = measure.suite in ("latency", "power") and kind != "duet"
+        needs_quiet = alone and target.device.name not in self._busy
         if needs_quiet and not around.wait_until_quiet():
             self._busy.add(target.device.name)  # its next run needn't wait as long for nothing
         observation = measure.take(task)

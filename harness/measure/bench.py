@@ -100,3 +100,4 @@ class Observation:
     scenario: str | None = None
     log: str = ""
     comparisons: tuple[Comparison, ...] = ()
+    invalid: str = ""  # why the evidence is incomplete, so that the run says nothing

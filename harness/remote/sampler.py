@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from harness.errors import WireError
-from harness.instruments.base import Sampled
+from harness.errors import DataError, HarnessError, WireError
+from harness.instruments.base import already_started, check_rate, find_channel, not_started
 from harness.instruments.health import compute_health
 from harness.model import Capture, Channel, ChannelKind, Fidelity, Mode, Reading
 from harness.remote.child import unpack
@@ -46,98 +47,41 @@ class SamplerReport:
         return self.cpu_ns / self.elapsed_ns if self.elapsed_ns > 0 else None
 
 
-class AgentSampler:
-    """The agent's sampler, on the device's CLOCK_MONOTONIC. Close it.
-
-    `report` is that of the last `stop`, `silent` says by id why sensors that are there don't answer. `cpus`
-    are those that the process may use (none: all).
-    """
-
-    def __init__(
-        self, agent: Agent, *, i2c: Sequence[Mapping[str, Any]] = (), cpus: Sequence[int] = ()
-    ) -> None:
-        self._agent = agent
-        self._i2c = [dict(chip) for chip in i2c]
-        self._cpus = list(cpus)
-        self._running: tuple[str, ...] = ()
-        self.report: SamplerReport | None = None
-        self.silent: dict[str, str] = {}
-
-    def channels(self) -> Sequence[Mapping[str, Any]]:
-        """Return what the agent tells of each sensor that answers now."""
-        told = self._agent.request("channels", {"i2c": self._i2c} if self._i2c else None).args
-        self.silent = {str(id_): str(why) for id_, why in told["silent"].items()}
-        return list(told["channels"])
-
-    def read(self, channel_id: str) -> Reading:
-        """Return one reading taken now; NaN where it failed."""
-        return self.read_all([channel_id])[0]
-
-    def read_all(self, channel_ids: Sequence[str]) -> list[Reading]:
-        """Return one reading of each, in their order; NaN where one failed."""
-        told = self._agent.request("sampler_read", {"channels": list(channel_ids)}).args["readings"]
-        nan = float("nan")
-        return [Reading(int(r["t_ns"]), nan if r["value"] is None else float(r["value"])) for r in told]
-
-    def start(self, channel_ids: Sequence[str], rate_hz: float) -> None:
-        """Start sampling on the device. Nothing travels until `stop`. Raises Unsupported: no such id."""
-        most = min(_MAX_SAMPLES, _MAX_BYTES // (16 * max(1, len(channel_ids))))
-        args: dict[str, Any] = {"channels": list(channel_ids), "rate_hz": rate_hz, "max_samples": most}
-        self._agent.request("sampler_start", {**args, "cpus": self._cpus})
-        self._running = tuple(channel_ids)
-
-    def stop(self) -> Sequence[Sampled]:
-        """Return what was sampled since `start`, in the order asked. Raises AgentError where it has died."""
-        ids, self._running = self._running, ()
-        reply = self._agent.request("sampler_stop")
-        arrays, args = unpack(reply), reply.args
-        fields = (
-            "rate_asked_hz",
-            "rate_got_hz",
-            "jitter_p99_ns",
-            "samples",
-            "missed",
-            "cpu_ns",
-            "elapsed_ns",
-        )
-        self.report = SamplerReport(**{name: args[name] for name in fields})
-        ended = ("it was full and ended early",) if args["full"] else ()
-        return [
-            Sampled(
-                id_,
-                arrays[f"t_ns_{i}"],
-                arrays[f"value_{i}"],
-                (*ended, *(f"{why} ({n} times)" for why, n in args["errors"][i].items())),
-            )
-            for i, id_ in enumerate(ids)
-        ]
-
-    def close(self) -> None:
-        """End a sampler that still runs."""
-        if self._running:
-            self._running = ()
-            self._agent.request("sampler_stop")
-
-
 class DeviceSampler:
-    """The channels that a device shows of itself, as an instrument. Close it.
+    """The channels that a device shows of itself, as an instrument on its CLOCK_MONOTONIC. Close it.
 
-    `emulated`: what it reads stands on a board model, whose numbers are estimates.
+    `report` is that of the last `stop`, `silent` says by id why sensors that are there don't answer. `i2c`
+    declares chips without a driver, `cpus` are those that the sampler may use (none: all). `emulated`: what
+    it reads stands on a board model, whose numbers are estimates.
     """
 
     name = "device"
 
-    def __init__(self, sampler: AgentSampler, *, where: str, emulated: bool = False) -> None:
-        self.sampler = sampler
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        where: str,
+        emulated: bool = False,
+        i2c: Sequence[Mapping[str, Any]] = (),
+        cpus: Sequence[int] = (),
+    ) -> None:
+        self._agent = agent
         self._where = where
         self._emulated = emulated
+        self._i2c = [dict(chip) for chip in i2c]
+        self._cpus = list(cpus)
         self._channels: tuple[Channel, ...] | None = None
-        self._rate_hz = 0.0
+        self._running: tuple[str, ...] = ()
+        self.report: SamplerReport | None = None
+        self.silent: dict[str, str] = {}
 
     def channels(self) -> tuple[Channel, ...]:
         """Return what the device shows, looked up once."""
         if self._channels is None:
-            self._channels = tuple(self._channel(entry) for entry in self.sampler.channels())
+            told = self._agent.request("channels", {"i2c": self._i2c} if self._i2c else None).args
+            self.silent = {str(id_): str(why) for id_, why in told["silent"].items()}
+            self._channels = tuple(self._channel(entry) for entry in told["channels"])
         return self._channels
 
     def _channel(self, entry: Mapping[str, Any]) -> Channel:
@@ -161,23 +105,55 @@ class DeviceSampler:
             raise WireError(what, where=self._where) from error
 
     def read(self, channel_id: str) -> Reading:
-        return self.sampler.read(channel_id)
+        """Return one reading taken now. Raises DataError where it failed."""
+        find_channel(self.name, self.channels(), channel_id)
+        (told,) = self._read([channel_id])
+        if told["value"] is None:
+            raise DataError(f"`{channel_id}` can't be read: {told['error']}.", where=self._where)
+        return Reading(int(told["t_ns"]), float(told["value"]))
+
+    def read_all(self, channel_ids: Sequence[str]) -> list[Reading]:
+        """Return one reading of each, in their order; NaN where one failed."""
+        nan = float("nan")
+        told = self._read(channel_ids)
+        return [Reading(int(r["t_ns"]), nan if r["value"] is None else float(r["value"])) for r in told]
+
+    def _read(self, channel_ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        return list(self._agent.request("sampler_read", {"channels": list(channel_ids)}).args["readings"])
 
     def start(self, channel_ids: Sequence[str], rate_hz: float) -> None:
-        self.sampler.start(channel_ids, rate_hz)
-        self._rate_hz = rate_hz
+        """Start sampling on the device. Nothing travels until `stop`."""
+        if self._running:
+            raise already_started(self.name)
+        for id_ in channel_ids:
+            check_rate(self.name, find_channel(self.name, self.channels(), id_), rate_hz)
+        most = min(_MAX_SAMPLES, _MAX_BYTES // (16 * max(1, len(channel_ids))))
+        args: dict[str, Any] = {"channels": list(channel_ids), "rate_hz": rate_hz, "max_samples": most}
+        self._agent.request("sampler_start", {**args, "cpus": self._cpus})
+        self._running = tuple(channel_ids)
 
     def stop(self) -> tuple[Capture, ...]:
-        """Return one capture a channel, on the device's clock."""
-        known = {c.id: c for c in self.channels()}
+        """Return what was sampled, one capture a channel. Raises AgentError where the sampler has died."""
+        if not self._running:
+            raise not_started(self.name)
+        ids, self._running = self._running, ()
+        reply = self._agent.request("sampler_stop")
+        arrays, args = unpack(reply), reply.args
+        report = self.report = SamplerReport(**{f.name: args[f.name] for f in fields(SamplerReport)})
+        known = {channel.id: channel for channel in self.channels()}
+        ended = ("it was full and ended early",) if args["full"] else ()
         captures = []
-        for seen in self.sampler.stop():
-            channel = known[seen.channel_id]
-            health = compute_health(
-                channel, seen.t_ns, seen.values, rate_hz=self._rate_hz, errors=seen.errors
-            )
-            captures.append(Capture(channel, seen.t_ns, seen.values, health))
+        for i, id_ in enumerate(ids):
+            t_ns, values = arrays[f"t_ns_{i}"], arrays[f"value_{i}"]
+            errors = (*ended, *(f"{why} ({n} times)" for why, n in args["errors"][i].items()))
+            health = compute_health(known[id_], t_ns, values, rate_hz=report.rate_asked_hz, errors=errors)
+            captures.append(Capture(known[id_], t_ns, values, health))
         return tuple(captures)
 
     def close(self) -> None:
-        self.sampler.close()
+        """End a sampler that still runs. Safe to call twice, and after the agent has ended."""
+        if self._running:
+            self._running = ()
+            # the agent is gone or going: then its sampler is too, and the first error is told already
+            with contextlib.suppress(HarnessError):
+                self._agent.request("sampler_stop")

@@ -16,6 +16,7 @@ from harness.stats.processes import (
     MIN_PROCESSES,
     bootstrap_median_interval,
     process_medians,
+    t_half_width,
     t_half_width_ratio,
 )
 from harness.stats.proportions import (
@@ -93,6 +94,7 @@ __all__ = [
     "pocock_confidences",
     "process_medians",
     "samples_needed",
+    "t_half_width",
     "t_half_width_ratio",
     "thin",
     "wilson",

@@ -39,6 +39,16 @@ def bootstrap_median_interval(
     return percentile(medians, tail), percentile(medians, 100 - tail)
 
 
+def t_half_width(values: npt.ArrayLike, confidence: float = 0.9) -> float:
+    """Return the half-width of Student's t interval of the mean of `values`, (k,), k ≥ 2."""
+    from scipy.special import stdtrit
+
+    x = np.asarray(values, dtype=np.float64).ravel()
+    if x.size < 2:
+        raise ValueError(f"{x.size} values, expected at least 2")
+    return float(stdtrit(x.size - 1, (1 + confidence) / 2) * x.std(ddof=1) / np.sqrt(x.size))
+
+
 def t_half_width_ratio(values: npt.ArrayLike, confidence: float = 0.9) -> float:
     """Return the factor r such that the geometric mean of `values` lies within mean / r to mean × r.
 

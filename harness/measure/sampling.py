@@ -1,0 +1,273 @@
+"""The meters and sensors of one unit, open, with every reading on the device's clock.
+
+The device's own channels are sampled by a process there, instruments on the bench by the host; offsets
+between their clocks come from round trips before and after. On an only core, where that process would take
+its time from what is measured, the device's channels are read between blocks instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from harness import board as boards
+from harness import instruments
+from harness.alignment import ClockMap, Offset, RoundTrip, estimate_offset
+from harness.errors import ConfigError, Unsupported, nearest
+from harness.instruments.base import Context, Instrument
+from harness.instruments.health import compute_health
+from harness.measure.bench import Bench
+from harness.model import Capture, Channel, ChannelKind, Fidelity, Reading
+from harness.remote import AgentClient
+from harness.remote.sampler import DeviceSampler
+
+ONBOARD = "device"  # the name under which the device's own channels go
+ROUND_TRIPS = 16  # chosen: the shortest of so many is close to the shortest there is
+AMBIENT = "ambient"  # what the site of a channel is called that shows the air around the board
+POLL_S = (0.2, 5.0)  # how often a wait looks at the device's clock, at least and at most
+_BESIDE = (ChannelKind.TEMP_C, ChannelKind.FREQ_HZ, ChannelKind.THROTTLE_BITS)
+_MAX_BESIDE = 16  # chosen: channels that are recorded beside power, for the report's time axis
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One channel of one open instrument."""
+
+    instrument: Instrument
+    channel: Channel
+    name: str  # as devices.toml names it: "INSTRUMENT/CHANNEL"
+
+
+@dataclass
+class Gauges:
+    """The open instruments of the unit that `bench` is on."""
+
+    client: AgentClient
+    where: str
+    picks: tuple[Pick, ...]
+    continuous: bool  # whether the device's own channels may be sampled while a model runs
+    virtual: bool
+    own: DeviceSampler
+    silent: tuple[str, ...] = ()
+    _running: list[tuple[Instrument, list[Pick]]] = field(default_factory=list)
+    _noted: dict[str, list[Reading]] = field(default_factory=dict)
+    _noting: list[Pick] = field(default_factory=list)
+    _before: dict[str, Offset] = field(default_factory=dict)
+    maps: dict[str, ClockMap] = field(
+        default_factory=dict
+    )  # of the last stop, by instrument: host's or meter's
+
+    # -- which
+
+    def power(self, wanted: Sequence[str]) -> tuple[Pick, ...]:
+        """Return the channels whose sum is the board's power: those named, else the only one there is.
+
+        Counters of energy serve too. Raises Unsupported with what there is, ConfigError for a name that
+        isn't there or is of another kind.
+        """
+        fit = (ChannelKind.POWER_W, ChannelKind.ENERGY_J)
+        if wanted:
+            return tuple(self.named(name, fit) for name in wanted)
+        mine = [p for p in self.picks if p.channel.clock != "meter"]
+        for kind in fit:
+            found = [p for p in mine if p.channel.kind is kind]
+            bench = [p for p in found if p.instrument.name != ONBOARD]
+            chosen = bench or found
+            if len(chosen) == 1:
+                return tuple(chosen)
+            if chosen:
+                listed = ", ".join(p.name for p in chosen)
+                raise Unsupported(
+                    f"several channels show power: {listed}.",
+                    where=self.where,
+                    next_step="Name those whose sum is the board's in its type's `energy.channels`.",
+                )
+        raise Unsupported(f"no channel shows power; {self.listed()}.", where=self.where, next_step=_NO_METER)
+
+    def named(self, name: str, kinds: Sequence[ChannelKind]) -> Pick:
+        """Return the channel of this name. Raises ConfigError where it isn't there, or is of another kind."""
+        by_name = {p.name: p for p in self.picks}
+        if name not in by_name:
+            what = f"no channel `{name}`{nearest(name, by_name)}. {self.listed().capitalize()}"
+            raise ConfigError(f"{what}.", where=self.where)
+        found = by_name[name]
+        if found.channel.clock == "meter":
+            what = f"channel `{name}` stands on its meter's own clock, and nothing ties that to the device's"
+            raise Unsupported(f"{what}.", where=self.where, next_step="Read the meter through the host.")
+        if found.channel.kind not in kinds:
+            wanted = " or ".join(kinds)
+            raise ConfigError(
+                f"channel `{name}` shows {found.channel.kind}, expected {wanted}.", where=self.where
+            )
+        return found
+
+    def listed(self) -> str:
+        """Return what there is, for messages."""
+        shown = ", ".join(f"{p.name} ({p.channel.kind})" for p in self.picks) or "none"
+        return f"there are: {shown}" + (f"; silent: {', '.join(self.silent)}" if self.silent else "")
+
+    def beside(self, chosen: Sequence[Pick]) -> tuple[Pick, ...]:
+        """Return the channels that are recorded beside `chosen`: temperatures, clocks, throttling."""
+        taken = {p.name for p in chosen}
+        others = [p for kind in _BESIDE for p in self.picks if p.channel.kind is kind and p.name not in taken]
+        return tuple(others[:_MAX_BESIDE])
+
+    # -- sampling
+
+    def start(self, picks: Sequence[Pick], rate_hz: float) -> None:
+        """Begin to sample `picks`, each as fast as it can up to `rate_hz`.
+
+        The device's own where `continuous`; else they are read by `note`.
+        """
+        self._noted, self._running, self._noting, self.maps = {}, [], [], {}
+        grouped: dict[str, list[Pick]] = {}
+        for pick in picks:
+            # an instrument of kind `onboard` stands for the device's own channels too
+            instrument = self.own if pick.channel.clock == "device" else pick.instrument
+            if instrument is self.own and not self.continuous:
+                self._noting.append(pick)
+                self._noted[pick.name] = []
+            else:
+                grouped.setdefault(instrument.name, []).append(Pick(instrument, pick.channel, pick.name))
+        for group in grouped.values():
+            instrument = group[0].instrument
+            self._before[instrument.name] = self._offset(group[0].channel)
+            rates = [p.channel.rate_hz for p in group if p.channel.rate_hz is not None]
+            instrument.start([p.channel.id for p in group], min([rate_hz, *rates]))
+            self._running.append((instrument, group))
+
+    def note(self) -> list[Reading]:
+        """Read once what isn't sampled continuously; the readings in the order of `start`."""
+        if not self._noting:
+            return []
+        readings = self.own.read_all([p.channel.id for p in self._noting])
+        for pick, reading in zip(self._noting, readings, strict=True):
+            self._noted[pick.name].append(reading)
+        return readings
+
+    def read(self, picks: Sequence[Pick]) -> list[Reading]:
+        """Return one reading of each, taken now; their times are on their own channels' clocks."""
+        if all(p.channel.clock == "device" for p in picks):
+            return self.own.read_all([p.channel.id for p in picks])
+        return [p.instrument.read(p.channel.id) for p in picks]
+
+    def stop(self) -> dict[str, Capture]:
+        """End sampling; return by name what was taken, times on the device's clock where a map is known.
+
+        What stands on a meter's own clock stays on it: the caller aligns it by edges.
+        """
+        import numpy as np
+
+        captures: dict[str, Capture] = {}
+        for instrument, group in self._running:
+            taken = instrument.stop()
+            after = self._offset(group[0].channel)
+            clock = ClockMap(self._before[instrument.name], after)
+            self.maps[instrument.name] = clock
+            for pick, capture in zip(group, taken, strict=True):
+                captures[pick.name] = self._on_device(pick, capture, clock)
+        for pick in self._noting:
+            readings = self._noted[pick.name]
+            t_ns = np.array([r.t_ns for r in readings], dtype=np.int64)
+            values = np.array([r.value for r in readings], dtype=np.float64)
+            health = compute_health(pick.channel, t_ns, values, rate_hz=None, stale_s=0)
+            captures[pick.name] = Capture(pick.channel, t_ns, values, health)
+        self._running, self._noting = [], []
+        return captures
+
+    def _on_device(self, pick: Pick, capture: Capture, clock: ClockMap) -> Capture:
+        t_ns = clock.to_remote(capture.t_ns) if pick.channel.clock == "host" else capture.t_ns
+        return Capture(pick.channel, t_ns, capture.values, capture.health)
+
+    def clock_uncertainty_ns(self, pick: Pick) -> float:
+        """Return how far off a time of this channel may be on the device's clock."""
+        if pick.channel.clock == "device" or pick.instrument.name not in self.maps:
+            return 0.0
+        return self.maps[pick.instrument.name].uncertainty_ns
+
+    def _offset(self, channel: Channel) -> Offset:
+        if channel.clock == "device":
+            return Offset(0, 0.0, 0.0)
+        return estimate_offset(round_trips(self.device_ns))
+
+    # -- time
+
+    def device_ns(self) -> int:
+        """Return the device's CLOCK_MONOTONIC now."""
+        return int(self.client.request("clock").args["monotonic_ns"])
+
+    def wait(self, duration_s: float, *, sleep: Callable[[float], None] = time.sleep) -> tuple[int, int]:
+        """Wait until so much time has passed on the device's clock; return its readings before and after.
+
+        What isn't sampled continuously is read meanwhile, some ten times.
+        """
+        begin = now = self.device_ns()
+        end = begin + round(duration_s * 1e9)
+        while now < end:
+            left_s = (end - now) / 1e9
+            sleep(POLL_S[0] if self.virtual else min(max(POLL_S[0], left_s / 10), POLL_S[1], left_s))
+            self.note()
+            now = self.device_ns()
+        return begin, now
+
+
+_NO_METER = "Declare a meter in devices.toml (docs/instruments.md), or measure a board that shows its power."
+
+
+def round_trips(ask: Callable[[], int], count: int = ROUND_TRIPS) -> list[RoundTrip]:
+    """Return `count` round trips to the clock that `ask` reads, against the host's."""
+    trips = []
+    for _ in range(count):
+        sent = time.monotonic_ns()
+        remote = ask()
+        trips.append(RoundTrip(sent, remote, time.monotonic_ns()))
+    return trips
+
+
+@contextlib.contextmanager
+def open_gauges(bench: Bench) -> Iterator[Gauges]:
+    """Yield the open instruments of the unit: the device's own channels, and those of devices.toml."""
+    board = bench.board
+    emulated = board.device.kind == "qemu"
+    own = DeviceSampler(board.client, where=board.device.name, emulated=emulated, cpus=_other_cpus(bench))
+    with contextlib.ExitStack() as opened:
+        opened.callback(own.close)
+        found = [_pick(own, channel) for channel in own.channels()]
+        for spec in board.device.instruments:
+            instrument = instruments.open_instrument(spec, Context(board=own))
+            opened.callback(instrument.close)
+            found += [_pick(instrument, channel) for channel in instrument.channels()]
+        yield Gauges(
+            client=board.client,
+            where=board.device.name,
+            picks=tuple(found),
+            continuous=board.profile != boards.TIMING,
+            virtual=emulated,
+            own=own,
+            silent=tuple(own.silent),
+        )
+
+
+def _pick(instrument: Instrument, channel: Channel) -> Pick:
+    return Pick(instrument, channel, f"{instrument.name}/{channel.id}")
+
+
+def _other_cpus(bench: Bench) -> tuple[int, ...]:
+    """Return the CPUs that the model isn't pinned to; none where it may use all."""
+    pinned = set(bench.board.device.pinned_cpus)
+    every = bench.board.facts.details.get("cpus") or ()
+    return tuple(cpu for cpu in every if cpu not in pinned) if pinned else ()
+
+
+def worse_fidelity(*kinds: Fidelity) -> Fidelity:
+    """Return the fidelity of a number that rests on all of these."""
+    return max(kinds, key=list(Fidelity).index)
+
+
+def uncertainty(channel: Channel, value: float) -> float | None:
+    """Return how far off a reading of `value` may be by the channel's maker; None: nothing is stated."""
+    if channel.uncertainty_ratio is None and channel.uncertainty_abs is None:
+        return None
+    return abs(value) * (channel.uncertainty_ratio or 0.0) + (channel.uncertainty_abs or 0.0)
