@@ -165,13 +165,17 @@ def write_spec(machine: Machine, state: Path | None) -> None:
     if state is not None:
         (machine.folder / "incoming").symlink_to(state)
         argv += ["-incoming", "exec:cat incoming"]  # any QEMU; 9.1 deprecates `fd:` of a file
+    keeper.write_json(str(machine.folder / "spec.json"), {"argv": argv, "companion": companion()})
+
+
+def companion() -> dict[str, Any]:
+    """Return how the keeper starts the server of the machine's sensors."""
     # `sensors` as a top-level package: without the harness's own packages it starts at once
     code = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from sensors.serve import main"
-    companion = {
+    return {
         "argv": [sys.executable, "-I", "-S", "-c", f"{code}; sys.exit(main(sys.argv[1:]))"],
         "sockets": command.SENSOR_SOCKETS,
     }
-    keeper.write_json(str(machine.folder / "spec.json"), {"argv": argv, "companion": companion})
 
 
 def _start_keeper(folder: Path, inherited_fds: list[int]) -> int:

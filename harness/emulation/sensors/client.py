@@ -95,8 +95,9 @@ class Sensors:
         self._request("unplug")
 
     def plug(self) -> None:
-        """Put the bus back. Its drivers are bound at boot only: chips come back with the next one."""
+        """Put the bus back; returns once its chips' drivers are bound again."""
         self._request("plug")
+        self._control("sensors")
 
     def _fault(self, name: str, chip: str, **values: float) -> None:
         if chip not in CHIPS:

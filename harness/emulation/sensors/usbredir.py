@@ -124,6 +124,8 @@ class Adapter:
         if kind == RESET:
             self._on_reset()
             return b""
+        if len(body) < {SET_CONFIGURATION: 1, SET_ALT_SETTING: 2, GET_ALT_SETTING: 1}.get(kind, 0):
+            raise ProtocolError(f"a message of type {kind} and {len(body)} bytes")
         if kind == SET_CONFIGURATION:
             return self._message(CONFIGURATION_STATUS, number, bytes([SUCCESS, body[0]]))
         if kind == GET_CONFIGURATION:
