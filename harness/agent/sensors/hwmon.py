@@ -65,6 +65,8 @@ def _of_chip(root: str, folder: str, chip: str) -> List[Sensor]:
         kind, scale = _ATTRIBUTES[what]
         stem = "%s/%s%s" % (folder, what, number)
         site = text_or(stem + "_label", what + number)
+        if chip.startswith("ina3221") and what == "curr":  # its currents bear no names; their rails do
+            site = text_or("%s/in%s_label" % (folder, number), site) if number in "123" else site
         boundary = "rail" if kind in ("power_w", "current_a", "energy_j") else ""
         read = _reading(stem, path, scale)
         found.append(Sensor("hwmon", chip, site, kind, shown(root, path), read, boundary))

@@ -7,9 +7,10 @@ on. Current is the shunt's voltage over its resistance, which needs no calibrati
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
 from ..parsing import Unreadable
 from .sensor import Sensor, folders, text_or
@@ -38,8 +39,7 @@ CHIPS = {
     # SBOS547, "Electrical characteristics": gain error 0.1%
     "ina226": Chip(2.5e-6, 1.25e-3, 0, 32767, 0.001),
 }
-ReadRegister = Callable[[int], int]
-OpenChip = Callable[[str, int], ReadRegister]
+OpenChip = Callable[[str, int], Any]  # (path, address) → what has `read` and `close` as Registers
 
 
 def bus_path(root: str, bus: Any) -> str:
@@ -55,31 +55,37 @@ def bus_path(root: str, bus: Any) -> str:
     return "/dev/" + os.path.basename(fits[0])
 
 
-def open_chip(path: str, address: int) -> ReadRegister:
-    """Return a function that reads one 16-bit register of a chip. Raises Unreadable."""
-    try:
-        device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        hint = "; load the module i2c-dev" if isinstance(error, FileNotFoundError) else ""
-        raise Unreadable("%s: %s%s" % (path, error.strerror, hint)) from None
-    try:
-        fcntl.ioctl(device, I2C_SLAVE, address)
-    except OSError as error:
-        os.close(device)
-        why = "a kernel driver has it; it is an hwmon chip then" if error.errno == 16 else error.strerror
-        raise Unreadable("%s, address 0x%02x: %s" % (path, address, why)) from None
+class Registers:
+    """The 16-bit registers of a chip on /dev/i2c-N. Close it. Raises Unreadable where it can't be opened."""
 
-    def read_register(register: int) -> int:
+    def __init__(self, path: str, address: int) -> None:
+        self._where = "%s, address 0x%02x" % (path, address)
         try:
-            os.write(device, bytes([register]))
-            data = os.read(device, 2)
-        except OSError as error:  # ENXIO, EREMOTEIO: nobody acknowledges
-            raise Unreadable("%s, address 0x%02x: %s" % (path, address, error.strerror)) from None
+            self._device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            hint = "; load the module i2c-dev" if isinstance(error, FileNotFoundError) else ""
+            raise Unreadable("%s: %s%s" % (path, error.strerror, hint)) from None
+        try:
+            fcntl.ioctl(self._device, I2C_SLAVE, address)
+        except OSError as error:
+            os.close(self._device)
+            busy = error.errno == errno.EBUSY
+            why = "a kernel driver has it; it is an hwmon chip then" if busy else error.strerror
+            raise Unreadable("%s: %s" % (self._where, why)) from None
+
+    def read(self, register: int) -> int:
+        """Return one register. Raises Unreadable when nobody acknowledges (ENXIO, EREMOTEIO)."""
+        try:
+            os.write(self._device, bytes([register]))
+            data = os.read(self._device, 2)
+        except OSError as error:
+            raise Unreadable("%s: %s" % (self._where, error.strerror)) from None
         if len(data) != 2:
-            raise Unreadable("%s, address 0x%02x: %d bytes, expected 2" % (path, address, len(data)))
+            raise Unreadable("%s: %d bytes, expected 2" % (self._where, len(data)))
         return int.from_bytes(data, "big")
 
-    return read_register
+    def close(self) -> None:
+        os.close(self._device)
 
 
 def signed(value: int) -> int:
@@ -88,27 +94,23 @@ def signed(value: int) -> int:
 
 
 class Monitor:
-    """One chip. It is opened at its first reading, and again after one that failed."""
+    """One open chip. Close it. Raises Unreadable where it can't be opened, or converts nothing."""
 
     def __init__(self, path: str, address: int, chip: Chip, shunt_ohm: float, opener: OpenChip) -> None:
         self.where = "%s, address 0x%02x" % (path, address)
-        self._open: Callable[[], ReadRegister] = lambda: opener(path, address)
         self._chip = chip
         self._shunt_ohm = shunt_ohm
-        self._read: Any = None  # ReadRegister, once it is open
-
-    def _registers(self, *registers: int) -> Tuple[int, ...]:
-        if self._read is None:
-            self._read = self._open()
-            try:
-                mode = self._read(_CONFIG) & 7
-            except Unreadable:
-                self._read = None
-                raise
+        self._registers = opener(path, address)
+        try:
+            mode = self._registers.read(_CONFIG) & 7
             if mode in _OFF:
-                self._read = None
                 raise Unreadable("%s: it is powered down (mode %d)" % (self.where, mode))
-        return tuple(self._read(register) for register in registers)
+        except Unreadable:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._registers.close()
 
     def _current(self, raw: int) -> float:
         counts = signed(raw)
@@ -120,17 +122,16 @@ class Monitor:
         return (raw >> self._chip.bus_shift) * self._chip.bus_v
 
     def current_a(self) -> float:
-        return self._current(self._registers(_SHUNT)[0])
+        return self._current(self._registers.read(_SHUNT))
 
     def voltage_v(self) -> float:
-        return self._voltage(self._registers(_BUS)[0])
+        return self._voltage(self._registers.read(_BUS))
 
     def power_w(self) -> float:
-        shunt, bus = self._registers(_SHUNT, _BUS)
-        return self._current(shunt) * self._voltage(bus)
+        return self.current_a() * self.voltage_v()
 
 
-def find(root: str, declared: List[Mapping[str, Any]], opener: OpenChip = open_chip) -> List[Sensor]:
+def find(root: str, declared: List[Mapping[str, Any]], opener: OpenChip = Registers) -> List[Sensor]:
     """Return the sensors of chips that are declared: nothing is probed, a wrong write can harm a board.
 
     Each is {`chip`: "ina219" | "ina226", `bus`: number or begin of the adapter's name, `address`,
@@ -175,6 +176,7 @@ class _Late:
             try:
                 return float(getattr(self._monitor, kind)())
             except Unreadable:
+                self._monitor.close()
                 self._monitor = None  # its adapter may have come back under another number
                 raise
 

@@ -13,9 +13,10 @@ from typing import Callable, Dict, List, Tuple
 
 from ..parsing import Unreadable, parse_integer, parse_throttled, read_text
 from .commands import Command
-from .sensor import Sensor, is_file
+from .sensor import Sensor, folders, shown
 
-THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+# the node `soc` has its address in its name since bcm2712.dtsi came into the mainline kernel
+THROTTLED = "/sys/devices/platform/soc*/soc*:firmware/get_throttled"
 FILES = (THROTTLED,)
 COMMANDS = (["vcgencmd", "get_throttled"], ["vcgencmd", "pmic_read_adc"])
 COMMAND_RATE_HZ = 10.0  # chosen: each reading is a process of its own
@@ -47,13 +48,10 @@ def find(root: str = "") -> List[Sensor]:
 
 def _throttle_bits(root: str) -> List[Sensor]:
     command = Command(root, COMMANDS[0])
-    if is_file(root + THROTTLED):
-        path = root + THROTTLED
-
-        def read() -> float:
-            return float(parse_integer(read_text(path), path, 16))
-
-        return [Sensor("raspberry", "firmware", "soc", "throttle_bits", THROTTLED, read)]
+    for path in folders(root, THROTTLED):
+        return [
+            Sensor("raspberry", "firmware", "soc", "throttle_bits", shown(root, path), _hexadecimal(path))
+        ]
     if command.is_there():
 
         def ask() -> float:
@@ -62,6 +60,10 @@ def _throttle_bits(root: str) -> List[Sensor]:
         source = " ".join(COMMANDS[0])
         return [Sensor("raspberry", "firmware", "soc", "throttle_bits", source, ask, rate_hz=COMMAND_RATE_HZ)]
     return []
+
+
+def _hexadecimal(path: str) -> Callable[[], float]:
+    return lambda: float(parse_integer(read_text(path), path, 16))
 
 
 def _pmic(root: str) -> List[Sensor]:

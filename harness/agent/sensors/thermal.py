@@ -22,7 +22,6 @@ def find(root: str = "") -> List[Sensor]:
     found = []
     for folder in folders(root, "/sys/class/thermal/thermal_zone*"):
         if is_file(folder + "/temp"):
-            zone = os.path.basename(folder)
-            site = text_or(folder + "/type", zone)
-            found.append(in_file(root, folder + "/temp", "thermal", zone, site, "temp_c", 1e-3))
+            site = text_or(folder + "/type", os.path.basename(folder))
+            found.append(in_file(root, folder + "/temp", "thermal", "zone", site, "temp_c", 1e-3))
     return found
