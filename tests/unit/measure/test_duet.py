@@ -173,6 +173,15 @@ def test_a_tail_with_too_few_samples_says_how_many_it_takes():
     assert p99.reasons == (f"48 samples an arm can't bound the ratio of p99s; {needed} can",)
 
 
+def test_the_arm_with_fewer_samples_counts():
+    plain = of_ratio(1.2)
+    longer = arm("baseline-0", [BASE_NS] * 8, block=np.repeat(np.arange(4, dtype=np.int32), 2 * CALLS))
+    uneven = replace(plain, blocks=replace(plain.blocks, arms=(plain.blocks.arms[0], longer)))
+    p99 = said(gathered(uneven))["latency_p99_ns"]
+    assert p99.n == 16
+    assert p99.reasons[0].startswith("16 samples an arm")
+
+
 def test_a_tail_with_enough_samples_has_bounds():
     enough = -(-stats.samples_needed(90, 0.9) // CALLS)
     p90 = said(gathered(*(of_ratio(1.2, pairs=enough) for _ in range(2))))["latency_p90_ns"]
