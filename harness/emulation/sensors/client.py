@@ -83,7 +83,7 @@ class Sensors:
         self._fault("stick", chip)
 
     def spike(self, chip: str, factor: float, *, readings: int = 1) -> None:
-        """Have a chip show `factor` times its temperature or current, in the model's next `readings`."""
+        """Have a chip show `factor` times its temperature or current, now and for `readings` in all."""
         self._fault("spike", chip, factor=factor, readings=readings)
 
     def heal(self, chip: str) -> None:

@@ -112,6 +112,7 @@ class Board:
             chip.is_stuck = True
         elif name == "spike":
             chip.spike(float(request["factor"]), int(request["readings"]))
+            self.show()
         elif name == "heal":
             chip.heal()
             self.show()

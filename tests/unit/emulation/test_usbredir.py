@@ -75,7 +75,7 @@ def test_it_greets_and_then_shows_one_interface(bus):
     assert capabilities == 0b1110000
     after = split(answer[12 + 68 :])
     assert [kind for kind, _, _ in after] == [5, 4, 1]
-    # sizes as in usbredirproto.h: ep_info with max_packet_size, interface_info, device_connect without version
+    # sizes as in usbredirproto.h: ep_info with packet sizes, interface_info, device_connect
     assert [len(body) for _, _, body in after] == [160, 132, 8]
     assert after[2][2] == struct.pack("<BBBBHH", 1, 0xFF, 0, 0, 0x0403, 0xC631)
 
