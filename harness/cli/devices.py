@@ -1,4 +1,4 @@
-"""`harness devices`: the inventory; check, calibrate, up, down and ssh."""
+"""`harness devices`: the inventory; check, calibrate, capture, up, down and ssh."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from harness import board as boards
 from harness import leases
 from harness import registry as registries
-from harness.cli import calibrate
+from harness.cli import calibrate, capture
 from harness.cli.options import (
     DEVICE_HELP,
     add_command,
@@ -47,6 +47,7 @@ def add_parser(commands: Any) -> None:
             "say how often it would cry wolf, and what it would miss",
             calibrate.DESCRIPTION,
         ),
+        ("capture", capture.run, "copy what its sensors' files hold", capture.DESCRIPTION),
         ("up", up, "start an emulated device and keep it", _UP),
         ("down", down, "stop a device that `up` started", _DOWN),
         ("ssh", ssh, "open a shell on a device, or run a command there", _SSH),
@@ -60,6 +61,8 @@ def add_parser(commands: Any) -> None:
             action.add_argument("name", metavar="NAME", help=DEVICE_HELP)
         if name == "calibrate":
             calibrate.add_options(action)
+        if name == "capture":
+            capture.add_options(action)
         if name == "up":
             action.add_argument(
                 "--profile",
