@@ -139,12 +139,26 @@ def energy_against_run(measure: Callable[[str], Run], baseline: Baseline) -> Run
     return measure("energy_against")
 
 
+@pytest.fixture
+def thermal_run(measure: Callable[[str], Run]) -> Run:
+    """Sustained against burst throughput and time to throttling, from a start band until it is steady."""
+    return measure("thermal")
+
+
+@pytest.fixture
+def thermal_against_run(measure: Callable[[str], Run], baseline: Baseline) -> Run:
+    """The thermal run against recorded numbers of the same ambient temperature."""
+    return measure("thermal_against")
+
+
 # a test that uses one of these is left out where the target has nothing for it
 NEEDS: Mapping[str, Callable[[Target], object]] = {
     "baseline": lambda target: target.baseline,
     "multi_stream_run": lambda target: target.model.multi_stream,
     "server_run": lambda target: target.model.server,
     "periodic_run": lambda target: target.model.periodic,
+    # two thermal runs can't be side by side: one warms the other
+    "thermal_against_run": lambda target: target.baseline and target.baseline.recorded,
 }
 
 

@@ -19,6 +19,7 @@ from harness.measure.memory import measure_memory, measure_memory_against
 from harness.measure.scenarios import measure_multi_stream, measure_periodic
 from harness.measure.server import measure_server
 from harness.measure.single_stream import measure_single_stream
+from harness.measure.thermal import measure_thermal
 from harness.model import Baseline, Measurement
 from harness.recorded import compare_recorded
 from harness.selection import Target
@@ -168,4 +169,6 @@ MEASURES: dict[str, Measure] = {
         boards.TIMING,
         _against(lambda t, b, n: measure_energy_against(t.bench, b, n, seed=t.seed), "energy"),
     ),
+    "thermal": Measure("thermal", boards.TIMING, lambda task: measure_thermal(task.bench)),
+    "thermal_against": Measure("thermal", boards.TIMING, lambda task: _from_memory(task, "thermal")),
 }

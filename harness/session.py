@@ -33,6 +33,7 @@ from harness.kinds import MEASURES, Task
 from harness.measure.bench import Bench, Observation
 from harness.measure.duet import Undecided
 from harness.measure.surroundings import Surroundings
+from harness.measure.thermal import with_heat
 from harness.model import (
     Budget,
     Comparison,
@@ -184,9 +185,13 @@ class Session:
         if needs_quiet and not around.wait_until_quiet():
             self._busy.add(target.device.name)  # its next run needn't wait as long for nothing
         observation = measure.take(task)
+        found = around.conditions()
         return replace(
             observation,
-            conditions=(*around.conditions(), *observation.conditions),
+            conditions=(
+                *(with_heat(found) if measure.suite == "thermal" else found),
+                *observation.conditions,
+            ),
             settings={**_settings(bench, around.before), **_own(budgets), **observation.settings},
         )
 

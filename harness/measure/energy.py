@@ -19,7 +19,7 @@ from harness.measure.against import baseline_settings
 from harness.measure.bench import Bench, Observation
 from harness.measure.latency import WARMUP_CALLS, require_clock
 from harness.measure.percentiles import quantile
-from harness.measure.sampling import Gauges, Pick, open_gauges, worse_fidelity
+from harness.measure.sampling import HEAT_BITS, Gauges, Pick, open_gauges, worse_fidelity
 from harness.measure.traces import trace_series, trace_settings
 from harness.model import (
     Capture,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 SCENARIO = "energy"
 FULL_WINDOW_S = 10.0  # below it a window is labelled as scaled down
-BLOCKS = 5  # of a window, where power is read between blocks only (chosen)
 EMULATED_BATCH_SIZES = (1, 8)  # where a second of load costs some eight
 # a place without samples that an integral may bridge: so many periods, or so much of its window (chosen: a
 # sampler that lost its core for a moment loses nothing where power is steady)
@@ -52,22 +51,16 @@ MIN_RATE_RATIO = 0.9  # of the rate that was asked for
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the device's clock in which calls ran; none ran where `calls` is 0 (idle).
-
-    `parts` are the blocks with a reading of power after each, where it is read between blocks: (begin, end).
-    """
+    """A stretch of the device's clock in which calls ran; none ran where `calls` is 0 (idle)."""
 
     begin_ns: int
     end_ns: int
     calls: int = 0
     batch_size: int = 1
     arm: int = 0
-    parts: tuple[tuple[int, int], ...] = ()
 
     @property
     def duration_s(self) -> float:
-        if self.parts:
-            return sum(end - begin for begin, end in self.parts) / 1e9
         return (self.end_ns - self.begin_ns) / 1e9
 
 
@@ -150,7 +143,7 @@ def measure_energy_against(bench: Bench, baseline_bench: Bench, baseline_name: s
         captures = gauges.stop()
         seen = Seen(gauges, power, captures, taken, settings, time_fidelity, scale)
     found = joules_of(seen)
-    problems = (*found.problems, *seen.clock_problems())
+    problems = (*found.problems, *seen.clock_problems(), *seen.throttling())
     settings_kept = {
         **seen.kept(),
         **baseline_settings(baseline_bench, baseline_name),
@@ -221,31 +214,21 @@ def _load(
     batch_size: int,
     arm: int = 0,
 ) -> None:
-    """Take one window in a fresh process; nothing is sent to the device inside it, or inside each block."""
+    """Take one window in a fresh process; nothing is sent to the device inside it."""
     with bench.child(name, batch_size=batch_size) as (child, _):
         started = time.monotonic()
         child.first()
-        call_wall_s = time.monotonic() - started
-        if gauges.continuous:
-            block = _calls(bench, child, settings.window_s, call_wall_s, warm=True)
-            taken.windows.append(window_of([block], batch_size, arm))
-            taken.blocks.append((batch_size, block))
-            return
-        blocks = []
-        for number in range(BLOCKS):
-            block = _calls(bench, child, settings.window_s / BLOCKS, call_wall_s, warm=number == 0)
-            gauges.note()  # at once: what the sensor shows is of the block that just ended
-            blocks.append(block)
-        taken.windows.append(window_of(blocks, batch_size, arm, between=True))
-        taken.blocks += [(batch_size, block) for block in blocks]
+        block = _calls(bench, child, settings.window_s, time.monotonic() - started)
+    taken.windows.append(window_of(block, batch_size, arm))
+    taken.blocks.append((batch_size, block))
 
 
-def _calls(bench: Bench, child: Child, duration_s: float, call_wall_s: float, *, warm: bool) -> MeasuredBlock:
+def _calls(bench: Bench, child: Child, duration_s: float, call_wall_s: float) -> MeasuredBlock:
     few, many = WARMUP_CALLS
     with bench.board.connection.quiet():
         block = child.measure(
             iterations=2,
-            warmup_max=max(few, min(many, int(1.0 / max(call_wall_s, 1e-6)))) if warm else 0,
+            warmup_max=max(few, min(many, int(1.0 / max(call_wall_s, 1e-6)))),
             min_duration_ns=round(duration_s * 1e9),
             max_duration_ns=round(20 * duration_s * 1e9),
             # an emulated second costs some ten of wall time, more on a busy host
@@ -260,13 +243,10 @@ def _calls(bench: Bench, child: Child, duration_s: float, call_wall_s: float, *,
     return block
 
 
-def window_of(
-    blocks: Sequence[MeasuredBlock], batch_size: int, arm: int = 0, *, between: bool = False
-) -> Window:
+def window_of(block: MeasuredBlock, batch_size: int, arm: int = 0) -> Window:
     """Return the window from the first call's begin to the last one's end."""
-    parts = tuple((int(b.start_ns[0]), int(b.start_ns[-1] + b.latency_ns[-1])) for b in blocks)
-    calls = sum(len(b.latency_ns) for b in blocks)
-    return Window(parts[0][0], parts[-1][1], calls, batch_size, arm, parts if between else ())
+    end_ns = int(block.start_ns[-1] + block.latency_ns[-1])
+    return Window(int(block.start_ns[0]), end_ns, len(block.latency_ns), batch_size, arm)
 
 
 # --- integrating ----------------------------------------------------------------------------------
@@ -302,6 +282,27 @@ class Seen:
             "way between them, or raise energy.max_clock_uncertainty_s",
         )
 
+    def throttling(self) -> tuple[str, ...]:
+        """Return whether the traces show throttling in a window under load: then nothing of it counts."""
+        import numpy as np
+
+        for name, capture in self.captures.items():
+            if capture.channel.kind is not ChannelKind.THROTTLE_BITS:
+                continue
+            held = (np.nan_to_num(capture.values).astype(np.int64) & HEAT_BITS) != 0
+            spans = [(w.begin_ns, w.end_ns) for w in self.taken.windows]
+            inside = sum(int((held & (capture.t_ns >= a) & (capture.t_ns <= b)).sum()) for a, b in spans)
+            if inside:
+                temps = [
+                    float(np.nanmax(c.values))
+                    for c in self.captures.values()
+                    if c.channel.kind is ChannelKind.TEMP_C and np.isfinite(c.values).any()
+                ]
+                at = f", up to {max(temps):.1f} °C" if temps else ""
+                what = f"throttled during its windows: {inside} readings of {name} say so{at}"
+                return (f"{what}. Cool the board, or measure what heat does with the thermal suite",)
+        return ()
+
     def conditions(self) -> list[Condition]:
         """Return the lines of the envelope that only this suite has."""
         off_ns, most_s = self.clock_uncertainty_ns(), self.settings.max_clock_uncertainty_s
@@ -316,7 +317,7 @@ class Seen:
         ]
         if (edge := self._edge()) is not None:
             lines.append(edge)
-        report = self.gauges.own.report
+        report = self.gauges.own.report if self.gauges.own else None
         if report is not None and report.rate_got_hz is not None:
             kept = report.rate_got_hz >= MIN_RATE_RATIO * report.rate_asked_hz
             lines.append(
@@ -338,7 +339,7 @@ class Seen:
         if pick.channel.kind is not ChannelKind.POWER_W or not self.taken.windows or not self.taken.idle:
             return None
         first, idle = self.taken.windows[0], self.taken.idle[0]
-        if first.parts or capture.t_ns.size < 6:
+        if capture.t_ns.size < 6:
             return None
         middle, reach = (idle.end_ns + first.begin_ns) // 2, (first.begin_ns - idle.end_ns) // 2 + 2 * 10**9
         edge = alignment.find_rise(capture.t_ns, capture.values, middle, reach)
@@ -422,7 +423,7 @@ def _energy(seen: Seen, window: Window) -> Joules | str:
         times = window.duration_s if channel.kind is ChannelKind.POWER_W else 2.0
         meter_j += abs(part) * (channel.uncertainty_ratio or 0.0) + (channel.uncertainty_abs or 0.0) * times
         off = seen.gauges.clock_uncertainty_ns(pick)
-        if off and not window.parts:
+        if off:
             shift = alignment.shift_error(
                 capture.t_ns, capture.values, window.begin_ns, window.end_ns, off,
                 counter=channel.kind is ChannelKind.ENERGY_J,
@@ -439,8 +440,6 @@ def _part(pick: Pick, capture: Capture, window: Window, rate_hz: float) -> float
     """Return one channel's energy over a window, or why there is none."""
     import numpy as np
 
-    if window.parts:
-        return _between_blocks(pick, capture, window)
     begin, end = window.begin_ns, window.end_ns
     if pick.channel.kind is ChannelKind.ENERGY_J:
         found = alignment.counted(capture.t_ns, capture.values, begin, end)
@@ -456,33 +455,13 @@ def _part(pick: Pick, capture: Capture, window: Window, rate_hz: float) -> float
     return found.value
 
 
-def _between_blocks(pick: Pick, capture: Capture, window: Window) -> float | str:
-    """Return the energy of blocks, each by the first reading after it; a counter by those around them."""
-    import numpy as np
-
-    good = np.isfinite(capture.values)
-    t, v = capture.t_ns[good], capture.values[good]
-    after = [int(np.searchsorted(t, end)) for _, end in window.parts]
-    missing = sum(1 for at in after if at >= t.size)
-    if missing:
-        return f"{pick.name}: no reading after {missing} of {len(after)} blocks"
-    if pick.channel.kind is ChannelKind.ENERGY_J:
-        before = int(np.searchsorted(t, window.begin_ns)) - 1
-        if before < 0:
-            return f"{pick.name}: no reading before the first block"
-        return float(v[after[-1]] - v[before])
-    return float(
-        sum(v[at] * (end - begin) / 1e9 for at, (begin, end) in zip(after, window.parts, strict=True))
-    )
-
-
 # --- numbers --------------------------------------------------------------------------------------
 
 
 def summarise(seen: Seen, refused: Mapping[str, str]) -> Observation:
     """Return the run's numbers; where samples or clocks don't hold, none, and why."""
     found = joules_of(seen)
-    problems = (*found.problems, *seen.clock_problems())
+    problems = (*found.problems, *seen.clock_problems(), *seen.throttling())
     measurements: list[Measurement] = []
     if not problems:
         idle = idle_power(found.idles, seen.fidelity, _how(seen))
@@ -507,8 +486,8 @@ def summarise(seen: Seen, refused: Mapping[str, str]) -> Observation:
 def _how(seen: Seen) -> tuple[str, ...]:
     """Return boundary and rate, as every number tells them."""
     kept = seen.kept()
-    between = any(w.parts for w in seen.taken.windows)
-    rate = "read between blocks" if between else f"{seen.settings.rate_hz:g} Hz"
+    rates = [p.channel.rate_hz or seen.settings.rate_hz for p in seen.power]
+    rate = f"{min(*rates, seen.settings.rate_hz):g} Hz"
     said = f"boundary: {kept['boundary']}; {', '.join(kept['power_channels'])}, {rate}"
     return (said, *kept["labels"])
 

@@ -1,8 +1,8 @@
 """The meters and sensors of one unit, open, with every reading on the device's clock.
 
 The device's own channels are sampled by a process there, instruments on the bench by the host; offsets
-between their clocks come from round trips before and after. On an only core, where that process would take
-its time from what is measured, the device's channels are read between blocks instead.
+between their clocks come from round trips before and after. An emulated board has one core in its timing
+profile, which a sampler would share with what is measured: there the host reads the board's model.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness import board as boards
 from harness import instruments
 from harness.alignment import ClockMap, Offset, RoundTrip, estimate_offset
+from harness.connect.qemu import QemuConnection
 from harness.errors import ConfigError, Unsupported, nearest
 from harness.instruments.base import Context, Instrument
-from harness.instruments.health import compute_health
 from harness.measure.bench import Bench
+from harness.measure.board_meter import BoardMeter
 from harness.model import Capture, Channel, ChannelKind, Fidelity, Reading
 from harness.remote import AgentClient
 from harness.remote.sampler import DeviceSampler
 
-ONBOARD = "device"  # the name under which the device's own channels go
 ROUND_TRIPS = 16  # chosen: the shortest of so many is close to the shortest there is
 AMBIENT = "ambient"  # what the site of a channel is called that shows the air around the board
 POLL_S = (0.2, 5.0)  # how often a wait looks at the device's clock, at least and at most
+# of throttle bits as `vcgencmd get_throttled` numbers them, now: 1 frequency capped, 2 throttled, 3 soft
+# temperature limit (Raspberry Pi documentation); bit 0 is the supply's
+HEAT_BITS = 0b1110
 _BESIDE = (ChannelKind.TEMP_C, ChannelKind.FREQ_HZ, ChannelKind.THROTTLE_BITS)
 _MAX_BESIDE = 16  # chosen: channels that are recorded beside power, for the report's time axis
 
@@ -47,17 +49,18 @@ class Gauges:
     client: AgentClient
     where: str
     picks: tuple[Pick, ...]
-    continuous: bool  # whether the device's own channels may be sampled while a model runs
     virtual: bool
-    own: DeviceSampler
+    own: DeviceSampler | None  # None: another stands for the device's own channels
     silent: tuple[str, ...] = ()
     _running: list[tuple[Instrument, list[Pick]]] = field(default_factory=list)
-    _noted: dict[str, list[Reading]] = field(default_factory=dict)
-    _noting: list[Pick] = field(default_factory=list)
     _before: dict[str, Offset] = field(default_factory=dict)
     maps: dict[str, ClockMap] = field(
         default_factory=dict
     )  # of the last stop, by instrument: host's or meter's
+
+    @property
+    def _own_ids(self) -> set[str]:
+        return {channel.id for channel in self.own.channels()} if self.own else set()
 
     # -- which
 
@@ -73,8 +76,8 @@ class Gauges:
         mine = [p for p in self.picks if p.channel.clock != "meter"]
         for kind in fit:
             found = [p for p in mine if p.channel.kind is kind]
-            bench = [p for p in found if p.instrument.name != ONBOARD]
-            chosen = bench or found
+            declared = [p for p in found if p.instrument is not self.own]
+            chosen = declared or found
             if len(chosen) == 1:
                 return tuple(chosen)
             if chosen:
@@ -117,20 +120,15 @@ class Gauges:
     # -- sampling
 
     def start(self, picks: Sequence[Pick], rate_hz: float) -> None:
-        """Begin to sample `picks`, each as fast as it can up to `rate_hz`.
-
-        The device's own where `continuous`; else they are read by `note`.
-        """
-        self._noted, self._running, self._noting, self.maps = {}, [], [], {}
+        """Begin to sample `picks`, each as fast as it can up to `rate_hz`."""
+        self._running, self.maps = [], {}
         grouped: dict[str, list[Pick]] = {}
         for pick in picks:
-            # an instrument of kind `onboard` stands for the device's own channels too
-            instrument = self.own if pick.channel.clock == "device" else pick.instrument
-            if instrument is self.own and not self.continuous:
-                self._noting.append(pick)
-                self._noted[pick.name] = []
-            else:
-                grouped.setdefault(instrument.name, []).append(Pick(instrument, pick.channel, pick.name))
+            # one of kind `onboard` stands for channels of the device, which has one sampler
+            shared = self.own is not None and pick.channel.id in self._own_ids
+            instrument = self.own if shared and pick.channel.clock == "device" else pick.instrument
+            assert instrument is not None
+            grouped.setdefault(instrument.name, []).append(Pick(instrument, pick.channel, pick.name))
         for group in grouped.values():
             instrument = group[0].instrument
             self._before[instrument.name] = self._offset(group[0].channel)
@@ -138,18 +136,9 @@ class Gauges:
             instrument.start([p.channel.id for p in group], min([rate_hz, *rates]))
             self._running.append((instrument, group))
 
-    def note(self) -> list[Reading]:
-        """Read once what isn't sampled continuously; the readings in the order of `start`."""
-        if not self._noting:
-            return []
-        readings = self.own.read_all([p.channel.id for p in self._noting])
-        for pick, reading in zip(self._noting, readings, strict=True):
-            self._noted[pick.name].append(reading)
-        return readings
-
     def read(self, picks: Sequence[Pick]) -> list[Reading]:
         """Return one reading of each, taken now; their times are on their own channels' clocks."""
-        if all(p.channel.clock == "device" for p in picks):
+        if self.own is not None and all(p.instrument is self.own for p in picks):
             return self.own.read_all([p.channel.id for p in picks])
         return [p.instrument.read(p.channel.id) for p in picks]
 
@@ -158,7 +147,6 @@ class Gauges:
 
         What stands on a meter's own clock stays on it: the caller aligns it by edges.
         """
-        import numpy as np
 
         captures: dict[str, Capture] = {}
         for instrument, group in self._running:
@@ -168,13 +156,7 @@ class Gauges:
             self.maps[instrument.name] = clock
             for pick, capture in zip(group, taken, strict=True):
                 captures[pick.name] = self._on_device(pick, capture, clock)
-        for pick in self._noting:
-            readings = self._noted[pick.name]
-            t_ns = np.array([r.t_ns for r in readings], dtype=np.int64)
-            values = np.array([r.value for r in readings], dtype=np.float64)
-            health = compute_health(pick.channel, t_ns, values, rate_hz=None, stale_s=0)
-            captures[pick.name] = Capture(pick.channel, t_ns, values, health)
-        self._running, self._noting = [], []
+        self._running = []
         return captures
 
     def _on_device(self, pick: Pick, capture: Capture, clock: ClockMap) -> Capture:
@@ -199,16 +181,12 @@ class Gauges:
         return int(self.client.request("clock").args["monotonic_ns"])
 
     def wait(self, duration_s: float, *, sleep: Callable[[float], None] = time.sleep) -> tuple[int, int]:
-        """Wait until so much time has passed on the device's clock; return its readings before and after.
-
-        What isn't sampled continuously is read meanwhile, some ten times.
-        """
+        """Wait until so much time has passed on the device's clock; return its readings before and after."""
         begin = now = self.device_ns()
         end = begin + round(duration_s * 1e9)
         while now < end:
             left_s = (end - now) / 1e9
             sleep(POLL_S[0] if self.virtual else min(max(POLL_S[0], left_s / 10), POLL_S[1], left_s))
-            self.note()
             now = self.device_ns()
         return begin, now
 
@@ -228,13 +206,23 @@ def round_trips(ask: Callable[[], int], count: int = ROUND_TRIPS) -> list[RoundT
 
 @contextlib.contextmanager
 def open_gauges(bench: Bench) -> Iterator[Gauges]:
-    """Yield the open instruments of the unit: the device's own channels, and those of devices.toml."""
+    """Yield the open instruments of the unit: the device's own channels, and those of devices.toml.
+
+    Raises Unsupported for an emulated board without a power model.
+    """
     board = bench.board
-    emulated = board.device.kind == "qemu"
-    own = DeviceSampler(board.client, where=board.device.name, emulated=emulated, cpus=_other_cpus(bench))
     with contextlib.ExitStack() as opened:
-        opened.callback(own.close)
-        found = [_pick(own, channel) for channel in own.channels()]
+        own: DeviceSampler | None = None
+        found: list[Pick] = []
+        if isinstance(board.connection, QemuConnection):
+            opened.enter_context(board.connection.sensing())
+            meter = _board_meter(bench, board.connection)
+            opened.callback(meter.close)
+            found += [_pick(meter, channel) for channel in meter.channels()]
+        else:
+            own = DeviceSampler(board.client, where=board.device.name, cpus=_other_cpus(bench))
+            opened.callback(own.close)
+            found += [_pick(own, channel) for channel in own.channels()]
         for spec in board.device.instruments:
             instrument = instruments.open_instrument(spec, Context(board=own))
             opened.callback(instrument.close)
@@ -243,11 +231,17 @@ def open_gauges(bench: Bench) -> Iterator[Gauges]:
             client=board.client,
             where=board.device.name,
             picks=tuple(found),
-            continuous=board.profile != boards.TIMING,
-            virtual=emulated,
+            virtual=board.device.kind == "qemu",
             own=own,
-            silent=tuple(own.silent),
+            silent=tuple(own.silent) if own else (),
         )
+
+
+def _board_meter(bench: Bench, connection: QemuConnection) -> BoardMeter:
+    model = bench.board.device.type.power_model
+    assert model is not None, "sensing refuses a type without one"
+    read = connection.machine.sensors.read_model
+    return BoardMeter(read, where=bench.board.device.name, ambient_c=model.ambient_c)
 
 
 def _pick(instrument: Instrument, channel: Channel) -> Pick:

@@ -58,7 +58,7 @@ class ThermalSettings:
     trip_temp_c: float | None = None  # where the board throttles, if its maker says so
     ambient_temp_c: float | None = None  # as it was read off; None: by a channel of the site "ambient"
     channel: str | None = None  # of the temperature; None: the CPU's
-    emulated_scale: float = 0.02
+    emulated_scale: float = 0.01
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ from harness.stats.samples import (
     thin,
 )
 from harness.stats.sequential import holm, pocock_boundary, pocock_confidences
+from harness.stats.slopes import slope_interval
 from harness.stats.tails import percentile_ratio_interval
 
 __all__ = [
@@ -94,6 +95,7 @@ __all__ = [
     "pocock_confidences",
     "process_medians",
     "samples_needed",
+    "slope_interval",
     "t_half_width",
     "t_half_width_ratio",
     "thin",
