@@ -13,7 +13,7 @@ from harness.model import InstrumentSpec
 ENTRY_POINT_GROUP = "harness.instruments"
 
 KINDS: Mapping[str, InstrumentKind] = {
-    "onboard": onboard.KIND,
+    onboard.NAME: onboard.KIND,
     "scpi": scpi.KIND,
     "shelly": plugs.SHELLY,
     "tasmota": plugs.TASMOTA,

@@ -9,19 +9,52 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from harness.agent.sensors.i2c_ina import CHIPS
 from harness.errors import ConfigError
 from harness.instruments.base import Context, Instrument, InstrumentKind, find_channel
 from harness.instruments.options import parse_uncertainty
 from harness.model import Capture, Channel, InstrumentSpec, Reading
 from harness.toml_schema import Section
 
+NAME = "onboard"
+_ADDRESSES = (0x08, 0x77)  # the rest of the seven bits is reserved (UM10204, section 3.1.12)
+
 
 def _parse(section: Section) -> Mapping[str, Any]:
     return {
         "sensors": section.texts("sensors"),
         "boundary": section.text("boundary"),
+        "i2c": tuple(_parse_chip(name, table) for name, table in section.tables("i2c")),
         **parse_uncertainty(section),
     }
+
+
+def _parse_chip(name: str, table: Section) -> dict[str, Any]:
+    """Return one chip as harness/agent/sensors/i2c_ina.py takes it."""
+    bus = table.text("bus", required=True) or ""
+    address = table.integer("address", required=True, at_least=_ADDRESSES[0])
+    if address is not None and address > _ADDRESSES[1]:
+        table.problem("address", f"expected a 7-bit address from 0x08 to 0x77, got {address:#x}")
+    shunt_ohm = table.quantity("shunt", "Ω", required=True)
+    if shunt_ohm is not None and shunt_ohm <= 0:
+        table.problem("shunt", f"expected a resistance above 0, got {shunt_ohm:g}")
+    chip = {
+        "site": name,
+        "chip": table.text("chip", required=True, choices=tuple(sorted(CHIPS))),
+        # a number, or how its adapter's name begins, which stays when numbers change
+        "bus": int(bus) if bus.isdecimal() else bus,
+        "address": address,
+        "shunt_ohm": shunt_ohm,
+        "boundary": table.text("boundary"),
+        "uncertainty_ratio": table.quantity("shunt_tolerance", "ratio", at_least=0),
+    }
+    table.finish()
+    return chip
+
+
+def declared_chips(specs: Sequence[InstrumentSpec]) -> tuple[Mapping[str, Any], ...]:
+    """Return the I2C chips without a driver that a unit's instruments declare, for the board's sampler."""
+    return tuple(chip for spec in specs if spec.kind == NAME for chip in spec.options["i2c"])
 
 
 class Onboard:
