@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from harness import stats
 from harness.judging import plan_name
-from harness.metrics import METRICS, Metric
+from harness.metrics import METRICS, TIMED_KINDS, Metric
 from harness.model import (
     WITHIN_ONE_PROCESS,
     Comparison,
@@ -26,9 +26,12 @@ from harness.model import (
     Run,
 )
 
-# judged by a tolerance or a limit of their own in each run: a ratio of two of them says nothing
-NOT_COMPARED = frozenset({"oom_kills"}.union(r.name for r in METRICS.values() if r.kind == "agreement"))
+# judged by a tolerance or a limit of their own in each run, or degrees: a ratio of two of them says nothing
+NOT_COMPARED = frozenset(
+    r.name for r in METRICS.values() if r.kind == "agreement" or r.unit == "°C" or r.name == "oom_kills"
+)
 FROM_MEMORY = "from memory"
+MAX_AMBIENT_DIFFERENCE_C = 2.0  # between two thermal runs (chosen: a tenth of what a board warms by)
 EXACT_KIND = "size"  # what no device and no build changes
 
 Key = tuple[str, str | None, int]
@@ -99,7 +102,7 @@ def number_problems(recorded: RecordedNumber, current: RecordedNumber) -> tuple[
         ("fidelity", current.measurement.fidelity, recorded.measurement.fidelity),
     ]
     row = METRICS.get(current.measurement.metric)
-    if row is not None and row.kind == "time":
+    if row is not None and row.kind in TIMED_KINDS:
         rows.append(("governor", current.governor or "not shown", recorded.governor or "not shown"))
     return tuple(_differs(what, now, then) for what, now, then in rows if now != then)
 
@@ -118,11 +121,36 @@ def compare_facts(
 ) -> tuple[Comparison, ...]:
     """Return `current`'s numbers against `recorded`'s, all under `problems` but those of exact metrics."""
     there = {key_of(n.measurement): n for n in recorded.numbers}
+    ambient = _ambient_problems(current, recorded)
     return tuple(
-        _comparison(number, there.get(key_of(number.measurement)), recorded, problems)
+        _comparison(
+            number,
+            there.get(key_of(number.measurement)),
+            recorded,
+            (*problems, *ambient) if METRICS[number.measurement.metric].kind == "thermal" else problems,
+        )
         for number in current.numbers
         if number.measurement.metric in METRICS and number.measurement.metric not in NOT_COMPARED
     )
+
+
+def _ambient_problems(current: RecordedBaseline, recorded: RecordedBaseline) -> tuple[str, ...]:
+    """Return what keeps thermal runs of two ambients apart; one that nobody saw may be any."""
+    now, then = (_ambient_c(facts) for facts in (current, recorded))
+    if now is None or then is None:
+        side = "now" if now is None else "when it was recorded"
+        return (f"ambient temperature is unknown {side}: set thermal.ambient_temp",)
+    if abs(now - then) <= MAX_AMBIENT_DIFFERENCE_C:
+        return ()
+    return (
+        f"ambient temperature is {now:.1f} °C, expected {then:.1f} °C as recorded, "
+        f"±{MAX_AMBIENT_DIFFERENCE_C:g} °C",
+    )
+
+
+def _ambient_c(facts: RecordedBaseline) -> float | None:
+    seen = (m.value for m in facts.measurements if m.metric == "ambient_temp_c")
+    return next((value for value in seen if value is not None), None)
 
 
 def _comparison(

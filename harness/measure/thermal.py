@@ -344,8 +344,8 @@ def summarise(
     import numpy as np
 
     begin, end = points[0].begin_ns, points[-1].end_ns
-    burst = [p.per_s for p in points if p.end_ns <= begin + settings.burst_s * 1e9] or [points[0].per_s]
-    last = [p.per_s for p in points if p.end_ns > end - settings.steady_s * 1e9] or [points[-1].per_s]
+    burst = [p.per_s for p in points if p.begin_ns < begin + settings.burst_s * 1e9]
+    last = [p.per_s for p in points if p.end_ns > end - settings.steady_s * 1e9]
     how = () if scale == 1.0 else (f"heat moved {1 / scale:g} times as fast: times are the board's",)
     loaded_s = (end - begin) / 1e9 / scale
     found = []
@@ -355,8 +355,8 @@ def summarise(
         ("sustained_throughput_per_s", last, f"{len(last)} blocks up to {loaded_s:.0f} s of load"),
     ):
         mean = sum(values) / len(values)
-        half = stats.t_half_width(values) if len(values) > 1 else 0.0
-        low, high = (mean - half, mean + half) if len(values) > 1 else (None, None)
+        half = stats.t_half_width(values) if len(values) > 1 else None
+        low, high = (None, None) if half is None else (mean - half, mean + half)
         pairs.append((mean, half))
         found.append(
             Measurement(metric, mean, low, high, len(values), fidelity, SCENARIO, reasons=(what, *how))
@@ -382,10 +382,13 @@ def summarise(
 
 
 def _ratio(
-    pairs: Sequence[tuple[float, float]], n: int, fidelity: Fidelity, how: tuple[str, ...]
+    pairs: Sequence[tuple[float, float | None]], n: int, fidelity: Fidelity, how: tuple[str, ...]
 ) -> Measurement:
     (burst, burst_half), (sustained, sustained_half) = pairs
     ratio = sustained / burst
+    if burst_half is None or sustained_half is None:
+        said = "no interval: burst or steady state is one block; shorten thermal.block_s"
+        return Measurement("sustained_ratio", ratio, None, None, n, fidelity, SCENARIO, reasons=(said, *how))
     half = ratio * math.hypot(burst_half / burst, sustained_half / sustained)
     said = "interval: of the blocks of this run"
     return Measurement(
