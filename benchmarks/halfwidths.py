@@ -1,6 +1,6 @@
 """How well one comparison knows the ratio: half-width of its 90% interval, the same model in both arms.
 
-Ours is a duet comparison as the latency suite takes it, to its cap. The peer is what is usually done: fresh
+Ours are duets as the latency suite takes them, for BUDGET_S. The peer is what is usually done: fresh
 processes of either arm by turns, each measured for a second, the ratio of medians pair by pair, Student's t
 over pairs, for as long.
 """
@@ -8,26 +8,29 @@ over pairs, for as long.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
+import numpy.typing as npt
+
 from benchmarks import devices, heavy
+from benchmarks.detection_bank import QUIET_PRESSURE, look_around, read_stall_us
 from benchmarks.processes import busy_neighbours
 from benchmarks.table import Row
 from harness import board as boards
 from harness import model_files, stats
 from harness.board import Board
 from harness.measure.bench import Bench
-from harness.measure.duet import MEASURED, measure_duet
-from harness.measure.trials import METRIC
+from harness.measure.duet import MEASURED, block_log_ratios, fresh_duets
 from harness.model import PlanModel
 
+BUDGET_S = 25.0
 PROCESS_S = 1.0  # measured of a fresh process
 QUIET, BUSY = 0, 2  # neighbours
 MODELS = ("digits_fp32.onnx", "digits_int8.onnx", "digits_fp32.tflite", "digits_int8.tflite")
@@ -35,7 +38,7 @@ MODELS = ("digits_fp32.onnx", "digits_int8.onnx", "digits_fp32.tflite", "digits_
 
 def run(quick: bool) -> list[Row]:
     """Return a row for each model, quiet and busy: ours and the fresh processes'."""
-    repeats, names = (1, MODELS[:1]) if quick else (3, (*MODELS, "heavy"))
+    repeats, names = (1, MODELS[:1]) if quick else (2, (*MODELS, "heavy"))
     cpu = max(os.sched_getaffinity(0))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -57,16 +60,18 @@ def _bench(board: Board, name: str, folder: Path) -> Iterator[Bench]:
 
 
 def _row(bench: Bench, name: str, neighbours: int, repeats: int) -> Row:
-    ours, theirs, took_s = [], [], []
+    ours, theirs = [], []
+    begin, before_us = time.monotonic(), read_stall_us()
     with busy_neighbours(neighbours):
         for seed in range(repeats):
-            begin = time.monotonic()
-            ours.append(_duet(bench, seed))
-            took_s.append(time.monotonic() - begin)
-            theirs.append(_fresh(bench, seed, took_s[-1]))
+            ours.append(_duets(bench, seed))
+            theirs.append(_fresh(bench, seed))
     where = "two busy neighbours" if neighbours else "quiet"
+    pressure = look_around(before_us, time.monotonic() - begin).pressure
+    if not neighbours and pressure is not None and pressure > QUIET_PRESSURE:
+        where = f"not quiet (tasks waited for a CPU {pressure:.0%} of the time)"
     return Row(
-        f"half-width of the ratio, {name} against itself, {where}, {statistics.median(took_s):.0f} s",
+        f"half-width of the ratio after {BUDGET_S:g} s, {name} against itself, {where}",
         "share",
         statistics.median(ours),
         statistics.median(theirs),
@@ -75,22 +80,25 @@ def _row(bench: Bench, name: str, neighbours: int, repeats: int) -> Row:
     )
 
 
-def _duet(bench: Bench, seed: int) -> float:
-    """Return the half-width of a comparison that takes all its duets in one look, at 90%."""
-    settings = replace(MEASURED, duets=MEASURED.duets * MEASURED.looks, looks=1)
-    seen = measure_duet(bench, bench, "itself", seed=seed, settings=settings)
-    found = next(c for c in seen.comparisons if c.metric == METRIC)
+def _duets(bench: Bench, seed: int) -> float:
+    """Return the half-width that duets give."""
+    logs: list[npt.ArrayLike] = []
+    end = time.monotonic() + BUDGET_S
+    with contextlib.closing(fresh_duets(bench, bench, MEASURED, seed)) as duets:
+        while len(logs) < 2 or time.monotonic() < end:
+            logs.append(block_log_ratios(next(duets).blocks))
+    found = stats.duet_interval(logs, seed=seed)
     if found.low is None or found.high is None:
         raise RuntimeError(f"{bench.case.name}: the duets gave no interval")
-    return (found.high / found.low) ** 0.5 - 1
+    return math.expm1((found.high - found.low) / 2)
 
 
-def _fresh(bench: Bench, seed: int, budget_s: float) -> float:
-    """Return the half-width that fresh processes by turns give in as much time, from two pairs on."""
+def _fresh(bench: Bench, seed: int) -> float:
+    """Return the half-width that fresh processes by turns give."""
     order = random.Random(seed)
     ratios: list[float] = []
-    end = time.monotonic() + budget_s
-    while len(ratios) < 3 or time.monotonic() < end:
+    end = time.monotonic() + BUDGET_S
+    while len(ratios) < 2 or time.monotonic() < end:
         turns = ["candidate", "baseline"]
         order.shuffle(turns)
         took = {arm: _median_ns(bench, f"{arm}-{len(ratios)}") for arm in turns}
