@@ -5,6 +5,7 @@
 prints its port. It obeys `TEST:` commands that make it fail, from then on for every connection:
 
     TEST:MODE ok | mute | garbage | overload | hangup
+    TEST:AIR degrees
 
 and answers `TEST:COUNT?` with how many measurements it was asked for. Its air moves by 5 °C whenever it is
 asked.
@@ -41,6 +42,9 @@ class Bench:
         with self.lock:
             if line.startswith("TEST:MODE "):
                 self.mode = line.split(" ", 1)[1]
+                return None
+            if line.startswith("TEST:AIR "):
+                self.air_c = self.set_c = float(line.split(" ", 1)[1])
                 return None
             if line == "TEST:COUNT?":
                 return str(self.count)
