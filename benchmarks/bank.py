@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from harness.measure.duet import Duet
+from harness.measure.duet_effects import Duet
 from harness.measure.trials import KeptDuet
 from harness.remote import DuetBlocks
 from harness.remote.duet import DuetArm

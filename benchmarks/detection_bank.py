@@ -21,7 +21,8 @@ from benchmarks.processes import busy_neighbours
 from harness import board as boards
 from harness.board import Board
 from harness.measure.bench import Bench
-from harness.measure.duet import Duet, DuetSettings, fresh_duets, settings_for
+from harness.measure.duet import DuetSettings, fresh_duets, settings_for
+from harness.measure.duet_effects import Duet
 from harness.measure.trials import KeptDuet
 from harness.model import Fidelity
 
@@ -32,6 +33,9 @@ QUIET_PRESSURE = 0.1
 # with busy neighbours every task waits, and the load average tells whether there were more: theirs, ours, and
 # some room for what it remembers of the minute before (chosen)
 BUSY_LOAD_ROOM = 2.5
+IDLE_TASKS = 0.3  # that run or wait for a CPU beside us, on average over LOOKS: the host is quiet (chosen)
+LOOKS, LOOK_S = 20, 0.05
+WAIT_S = 5.0  # before the next look at a host that isn't
 DUET, PEER = ".npz", ".json"
 DUETS_A_TURN = 4  # of one model, before the next one's turn: children start faster than benches
 
@@ -145,10 +149,10 @@ def fill(
         benches = {m.step: devices.ready(board, devices.resolve(m.path)) for m in models}
         missing = _missing(setting, duets, peer_share, steps)
         say(f"{setting.name}: {sum(missing.values())} measurements to take")
-        while any(missing.values()) and time.monotonic() < until_s:
+        while any(missing.values()) and _is_quiet_by(setting, until_s, say):
             with busy_neighbours(setting.neighbours):
                 for step, name in [key for key, left in missing.items() if left]:
-                    if time.monotonic() >= until_s:
+                    if time.monotonic() >= until_s or not (setting.neighbours or is_quiet(setting)):
                         break
                     if name:
                         missing[step, name] -= _bank_peer(setting, name, step, models, base)
@@ -158,6 +162,30 @@ def fill(
                         missing[step, name] -= taken
             left = sum(missing.values())
             say(f"{setting.name}: {left} left")
+
+
+def is_quiet(setting: Setting) -> bool:
+    """Return whether little runs here beside this process; a virtual clock doesn't mind."""
+    if setting.fidelity is Fidelity.VIRTUAL:
+        return True
+    running = []
+    for _ in range(LOOKS):
+        running.append(int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1)
+        time.sleep(LOOK_S)
+    return sum(running) / LOOKS <= IDLE_TASKS
+
+
+def _is_quiet_by(setting: Setting, until_s: float, say: Callable[[str], None]) -> bool:
+    """Wait until the host is quiet; return False where it isn't before `until_s` (monotonic)."""
+    told = False
+    while time.monotonic() < until_s:
+        if is_quiet(setting):
+            return True
+        if not told:
+            say(f"{setting.name}: waiting for a quiet host")
+            told = True
+        time.sleep(WAIT_S)
+    return False
 
 
 def _missing(

@@ -10,7 +10,8 @@ from benchmarks import detection_peers
 from benchmarks.detection_models import Slowed, count_ratio
 from benchmarks.table import Goal, Row, format_value
 from harness import stats
-from harness.measure.duet import DuetSettings, block_log_ratios
+from harness.measure.duet import DuetSettings
+from harness.measure.duet_effects import block_log_ratios
 from harness.measure.trials import KeptDuet, take_trial
 from harness.model import Fidelity, Verdict
 

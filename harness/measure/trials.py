@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from harness import stats
 from harness.margins import judge_family
-from harness.measure.duet import Duet, DuetSettings, block_log_ratios, take_looks
+from harness.measure.duet import DuetSettings, take_looks
+from harness.measure.duet_effects import Duet, block_log_ratios
 from harness.metrics import metric
 from harness.model import Comparison, Fidelity, Verdict
 from harness.stats.students import t_quantile

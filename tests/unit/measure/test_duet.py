@@ -20,13 +20,11 @@ from harness.measure import duet as duets
 from harness.measure.duet import (
     MEASURED,
     VIRTUAL,
-    Arms,
-    Duet,
     DuetSettings,
-    compare,
     measure_duet,
     take_looks,
 )
+from harness.measure.duet_effects import Arms, Duet, compare
 from harness.measure.in_turns import too_little_memory
 from harness.model import Comparison, Effect, Fidelity, Method
 from harness.remote import DuetBlocks
