@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from harness import board as boards
-from harness.errors import ConfigError, Unsupported
+from harness.errors import ConfigError, ModelRejected, Unsupported
 from harness.measure.accuracy import measure_accuracy
 from harness.measure.against import measure_accuracy_against, measure_size_against
 from harness.measure.bench import Bench, Observation
@@ -27,6 +28,8 @@ from harness.selection import Target
 if TYPE_CHECKING:
     from harness.session import Session
 
+
+REASON_CHARS = 300  # of a runtime's own words in a message (chosen: what it says first says most)
 
 Load = TypeVar("Load")  # a table `scenarios.…` of the plan
 
@@ -53,9 +56,28 @@ class Task:
         return self.target.baseline
 
     def baseline_bench(self) -> Bench:
-        """Return the baseline's file made ready on the same board, fed as the candidate is."""
-        assert self.baseline.model is not None
-        return self.session.workbench.bench(self.target.device, self.baseline.model, self.bench.board.profile)
+        """Return the baseline's file made ready on the same board, fed as the candidate is.
+
+        Raises ConfigError where the runtime refuses it: that is no fault of the candidate's.
+        """
+        model = self.baseline.model
+        assert model is not None
+        try:
+            return self.session.workbench.bench(self.target.device, model, self.bench.board.profile)
+        except ModelRejected as why:
+            raise ConfigError(
+                f"the runtime refuses the baseline `{self.baseline.name}`: {in_short(why, self.baseline.name)}",
+                where=self.target.id,
+                next_step="Compare with a file that loads there, or with nothing: --baseline none.",
+            ) from why
+
+
+def in_short(why: ModelRejected, name: str) -> str:
+    """Return a runtime's own words as one message to read, with the model's `name` for its path there."""
+    what = re.sub(r"\S*/objects/[0-9a-f]{64}\S*", name, why.what)
+    # onnxruntime's messages carry the place in its source and a C++ signature before what they say
+    what = re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", " ", what)
+    return what if len(what) <= REASON_CHARS else f"{what[:REASON_CHARS]} …"
 
 
 Take = Callable[[Task], Observation]

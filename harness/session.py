@@ -29,7 +29,7 @@ from harness.errors import (
     Unsupported,
 )
 from harness.judging import plan_name
-from harness.kinds import MEASURES, Task
+from harness.kinds import MEASURES, Task, in_short
 from harness.measure.bench import Bench, Observation
 from harness.measure.duet import Undecided
 from harness.measure.surroundings import Surroundings
@@ -55,7 +55,6 @@ from harness.workbench import Workbench
 
 ATTEMPTS = 2  # of a run that a TransientError ended
 NOT_DEPLOYED = "not measured: the model did not deploy, see the deploy suite."
-REASON_CHARS = 300  # of a runtime's own words in a message (chosen: what it says first says most)
 
 
 @dataclass(frozen=True)
@@ -359,13 +358,9 @@ class Session:
 
 def _shortened(why: ModelRejected, target: Target) -> ModelRejected:
     """Return the rejection as one message to read; the runtime's own words in full are in the run's log."""
-    what = re.sub(r"\S*/objects/[0-9a-f]{64}\S*", target.model.name, why.what)
-    # onnxruntime's messages carry the place in its source and a C++ signature before what they say
-    what = re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", " ", what)
-    what = what if len(what) <= REASON_CHARS else f"{what[:REASON_CHARS]} …"
     runtime = str(target.model.runtime or "the runtime")
     return ModelRejected(
-        f"{runtime} refuses it: {what}",
+        f"{runtime} refuses it: {in_short(why, target.model.name)}",
         where=f"{target.model.name} on {target.device.name}",
         next_step=why.next_step,
     )

@@ -13,7 +13,7 @@ from support import records
 
 from harness import board as boards
 from harness import kinds
-from harness.errors import ConfigError, Unsupported
+from harness.errors import ConfigError, ModelRejected, Unsupported
 from harness.kinds import MEASURES, Task
 from harness.measure.bench import Observation
 from harness.model import (
@@ -91,6 +91,22 @@ def test_each_kind_belongs_to_a_suite_and_a_profile():
     for suite in ("deploy", "accuracy", "memory"):
         assert (suite, boards.FUNCTIONAL) in profiles
         assert (suite, boards.TIMING) not in profiles
+
+
+def test_a_baseline_that_the_runtime_refuses_is_no_fault_of_the_candidates():
+    session = FakeSession(None)
+    said = f"Load model from /tmp/x/objects/{'ab' * 32}.onnx failed: no such operator"
+
+    def refuse(device: Device, model: PlanModel, profile: str) -> str:
+        raise ModelRejected(said)
+
+    session.workbench.bench = refuse
+    baseline = Baseline("old.onnx", replace(MODEL, name="door.baseline"))
+    with pytest.raises(ConfigError) as caught:
+        MEASURES["duet"].take(task(session, baseline))
+    assert "the runtime refuses the baseline `old.onnx`" in str(caught.value)
+    assert "Load model from old.onnx failed" in str(caught.value)
+    assert "--baseline none" in str(caught.value)
 
 
 # --- from memory ------------------------------------------------------------------------------------
