@@ -30,7 +30,7 @@ class Choice:
     entries: tuple[RecordedBaseline, ...] | None = None  # of a recorded baseline
     model: PlanModel | None = None  # of the plan
     path: Path | None = None
-    for_one: bool = False  # MODEL was given
+    for_one: bool = False  # MODEL was given, or one model alone is chosen
 
 
 def choose(
@@ -50,7 +50,7 @@ def choose(
     for text in dict.fromkeys(given):
         try:
             wanted, what = _split(text, plan, models, folder)
-            choice = replace(_resolve(what, plan, folder), for_one=wanted is not None)
+            choice = replace(_resolve(what, plan, folder), for_one=wanted is not None or len(models) == 1)
             served = [m for m in (wanted or models) if not _is_itself(choice, m)]
             if not served:
                 raise ConfigError(_nothing_left(what, wanted, models))
@@ -237,7 +237,7 @@ def _entry_for(choice: Choice, model: PlanModel, device: Device) -> RecordedBase
     wanted = plan_name(model.name)
     mine = [e for e in entries if e.model == wanted]
     if not mine and choice.for_one and len({e.model for e in entries}) == 1:
-        mine = list(entries)  # the user said which candidate it is for, and it holds one model
+        mine = list(entries)  # there is no doubt which candidate it is for, and it holds one model
     if not mine:
         held = sorted({e.model for e in entries})
         hint = f"; it holds {', '.join(held)}" if held else "; it is empty"

@@ -91,9 +91,9 @@ def test_no_such_baseline(repository):
 
 
 def test_another_models_and_a_changed_one(recorded):
-    other = str(MODELS / "fixed_batch.onnx")
+    others = ["--model", str(MODELS / "fixed_batch.onnx"), "--model", TINY]
     refused(
-        recorded.pytest("--device", "local", "--model", other, "--baseline", "release"),
+        recorded.pytest("--device", "local", *others, "--baseline", "release"),
         "baseline `release` has nothing for model `fixed_batch.onnx`; it holds tiny.onnx",
         "say --baseline fixed_batch.onnx=release",
     )

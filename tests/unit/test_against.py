@@ -206,18 +206,25 @@ def test_another_units_is_refused(plan, folder, record):
 
 def test_nothing_for_this_model_says_what_there_is(plan, folder, record):
     record("release", "b")
-    said = problems(plan, folder, ["release"], "a")
+    said = problems(plan, folder, ["release"])  # both models of the plan
     assert "baseline `release` has nothing for model `a`; it holds b." in said
     assert "say --baseline a=release" in said
 
 
-def test_a_candidate_of_another_name_may_be_told_whose_it_is(plan, folder, record, tmp_path):
+@pytest.mark.parametrize("option", ["release", "old.onnx=release"])
+def test_a_single_candidate_is_compared_with_the_one_model_recorded(plan, folder, record, tmp_path, option):
     record("release", "old-name.onnx")
-    by_model = found(plan, folder, ["old.onnx=release"], str(tmp_path / "old.onnx"))
+    by_model = found(plan, folder, [option], str(tmp_path / "old.onnx"))
     assert by_model["old.onnx"].recorded.model == "old-name.onnx"
     record("release", "second.onnx")
-    said = problems(plan, folder, ["old.onnx=release"], str(tmp_path / "old.onnx"))
+    said = problems(plan, folder, [option], str(tmp_path / "old.onnx"))
     assert "it holds old-name.onnx, second.onnx" in said
+
+
+def test_of_two_candidates_one_may_be_told_whose_it_is(plan, folder, record):
+    record("release", "old-name.onnx")
+    by_model = found(plan, folder, ["a=release"])
+    assert {name: b.recorded.model for name, b in by_model.items()} == {"a": "old-name.onnx"}
 
 
 def test_no_such_baseline_says_the_nearest_and_how_to_record_one(plan, folder, record):
