@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.meters import KINDS, Meter, open_meter
 
-from harness.errors import ConfigError, DeviceError, HarnessError, TransientError, Unsupported
+from harness.errors import ConfigError, DataError, DeviceError, HarnessError, TransientError, Unsupported
 from harness.instruments.base import select_channels
 from harness.instruments.health import describe_problems
 from harness.model import ChannelKind
@@ -56,7 +56,7 @@ def test_channels_say_what_they_are(meter: Meter) -> None:
     for channel in channels:
         assert channel.unit == channel.kind.unit
         assert channel.source
-        assert channel.clock in ("host", "meter")
+        assert channel.clock in ("host", "meter", "device")
         if channel.kind in (ChannelKind.POWER_W, ChannelKind.CURRENT_A):
             assert channel.boundary
 
@@ -124,7 +124,8 @@ def test_a_rate_that_it_does_not_give_is_refused(meter: Meter) -> None:
         with pytest.raises(Unsupported, match="1000 Hz"):
             meter.instrument.stop()
     else:
-        with pytest.raises(Unsupported, match="Hz"):
+        # the channel's own limit, or what a board's sampler keeps up
+        with pytest.raises((Unsupported, ConfigError), match=r"Hz|rate_hz"):
             meter.instrument.start([first], 1e6)
     with pytest.raises(ConfigError, match="above 0 Hz"):
         meter.instrument.start([first], 0.0)
@@ -146,7 +147,9 @@ def test_a_meter_that_stops_half_way_leaves_its_part_and_says_so(meter: Meter) -
     let_pass(meter, first, WINDOW_NS // 3)
     meter.stop_answering()
     errors = errors_within(meter, first)
-    assert {isinstance(error, TransientError) for error in errors} == {True}
+    # a peer is silent or gone; a board's own file isn't there any more
+    assert all(isinstance(error, TransientError | DataError) for error in errors)
+    assert errors
     assert "meter" in str(errors[0])
     (capture,) = meter.instrument.stop()
     health = capture.health
@@ -164,7 +167,7 @@ def test_nonsense_is_an_error_never_a_number(meter: Meter) -> None:
         return
     first = next(iter(meter.expected))
     meter.talk_nonsense()
-    with pytest.raises(HarnessError, match="expected") as caught:
+    with pytest.raises(HarnessError, match=r"expected|is not a number") as caught:
         meter.instrument.read(first)
     assert "devices.board.instruments.meter" in str(caught.value)
     meter.instrument.start([first], meter.rate_hz)

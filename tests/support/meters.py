@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import instruments
+from harness.connect.base import Process
+from harness.connect.local import LocalConnection
 from harness.instruments.base import Context, Instrument
 from harness.model import ChannelKind, InstrumentSpec
 from harness.registry import load_registry
+from harness.remote import AgentClient
+from harness.remote.sampler import DeviceSampler
 from support import plug_server
+from support.device import local_device
 from support.scpi_peer import running_peer
 
+CAPTURES = Path(__file__).parents[1] / "captures"
 # a pyvisa-sim definition: PyVISA's own stand-in for a device
 SIM = """
 spec: "1.1"
@@ -76,6 +83,13 @@ stale_after_s = 0
 kind = "power_w"
 column = "Power (mW)"
 scale = 0.001
+"""
+
+
+ONBOARD = """
+kind = "onboard"
+sensors = ["jetson/ina3221/VDD_IN/power_w", "thermal/zone/tj-thermal/temp_c"]
+boundary = "module"
 """
 
 
@@ -212,6 +226,42 @@ def _csv(folder: Path, stack: ExitStack) -> Made:
     return read_spec(folder, CSV.format(path=path)), Context(), rest
 
 
+class _SamplingBoard:
+    """A connection whose agent reads a capture of a board in place of this host's own files."""
+
+    def __init__(self, connection: LocalConnection, root: Path) -> None:
+        self._connection = connection
+        self._root = root
+
+    def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
+        return self._connection.start(argv, env={**(env or {}), "HIL_AGENT_SENSORS_ROOT": str(self._root)})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def _onboard(folder: Path, stack: ExitStack) -> Made:
+    root = folder / "board"
+    shutil.copytree(CAPTURES / "jetson-orin-nano", root)
+    connection = LocalConnection(local_device(folder / "home"))
+    stack.callback(connection.close)
+    client = AgentClient.start(_SamplingBoard(connection, root), timeout_s=30)
+    stack.callback(client.close)
+    spec = read_spec(folder, ONBOARD)
+    rail, temperature = spec.options["sensors"]
+
+    def nonsense() -> None:
+        (root / "sys/class/hwmon/hwmon0/in1_input").write_text("Ohm's law\n")
+
+    rest = {
+        "expected": {rail: (ChannelKind.POWER_W, 4.96 * 0.968), temperature: (ChannelKind.TEMP_C, 47.125)},
+        "rate_hz": 100.0,
+        "stop_answering": (root / "sys/class/hwmon/hwmon0/in1_input").unlink,
+        "talk_nonsense": nonsense,
+    }
+    return spec, Context(board=DeviceSampler(client, where=spec.where)), rest
+
+
 _MAKERS: dict[str, Callable[..., Made]] = {
     "scpi": _scpi,
     "scpi-sim": _sim,
@@ -220,5 +270,6 @@ _MAKERS: dict[str, Callable[..., Made]] = {
     "shelly-gen2": _plug("shelly", plug_server.GEN2, PLUG_ALL, plug_server.PASSWORD),
     "tasmota": _plug("tasmota", plug_server.TASMOTA, PLUG_ALL),
     "csv": _csv,
+    "onboard": _onboard,
 }
 KINDS = tuple(_MAKERS)
