@@ -34,7 +34,7 @@ QUIET_PRESSURE = 0.1
 # some room for what it remembers of the minute before (chosen)
 BUSY_LOAD_ROOM = 2.5
 IDLE_TASKS = 0.3  # that run or wait for a CPU beside us, on average over LOOKS: the host is quiet (chosen)
-LOOKS, LOOK_S = 20, 0.05
+LOOKS, LOOK_S = 10, 0.05
 WAIT_S = 5.0  # before the next look at a host that isn't
 DUET, PEER = ".npz", ".json"
 DUETS_A_TURN = 4  # of one model, before the next one's turn: children start faster than benches
