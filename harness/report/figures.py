@@ -28,6 +28,7 @@ from harness.report.figure import (
     thinned,
 )
 from harness.report.loads import load_figures
+from harness.report.timeline import timeline
 from harness.report.tradeoff import trade_off
 from harness.units import format_quantity
 
@@ -45,6 +46,7 @@ def build_figures(data: ReportData) -> tuple[Figure, ...]:
         _ecdf(data),
         _processes(data),
         *load_figures(data),
+        timeline(data),
         _sweep(data),
         _memory(data),
     )
@@ -61,7 +63,7 @@ def _latency_runs(data: ReportData) -> list[tuple[Run, Series, Fidelity, str]]:
         timed = (m for m in run.measurements if m.metric in METRICS and METRICS[m.metric].kind == "time")
         fidelity = next((m.fidelity for m in timed), None)
         series = next((s for s in run.series if s.name == "latency_ns" and s.values.size and not s.arm), None)
-        if series is None or fidelity is None or run.scenario == "offline":
+        if series is None or fidelity is None or run.scenario in ("offline", "energy"):
             continue
         found.append((run, series, fidelity))
     labels = subjects(data)

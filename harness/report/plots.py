@@ -16,9 +16,11 @@ from harness.report.drawings import KINDS
 from harness.report.figure import Panel
 from harness.report.load_drawings import LOAD_KINDS
 from harness.report.palette import COLOURS, GRID, INK, MUTED, xml_text
+from harness.report.timeline import TIMELINE
+from harness.report.timeline_drawings import TIMELINE_KINDS, height_inches
 
 _SIZE_INCHES = (4.6, 2.8)
-_KINDS = {**KINDS, **ARM_KINDS, **LOAD_KINDS}
+_KINDS = {**KINDS, **ARM_KINDS, **LOAD_KINDS, **TIMELINE_KINDS}
 _BY_ROWS = ("bars", "forest")  # as high as their rows ask for
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -53,8 +55,7 @@ def draw(panel: Panel, id_: str) -> str:
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # text stays text: a glyph that is missing here is the browser's to find
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        height = 0.75 + 0.32 * len(panel.marks) if panel.kind in _BY_ROWS else _SIZE_INCHES[1]
-        figure = Figure(figsize=(_SIZE_INCHES[0], height), layout="constrained")
+        figure = Figure(figsize=(_SIZE_INCHES[0], _height_inches(panel)), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.set_xlabel(panel.x_label)
@@ -64,6 +65,12 @@ def draw(panel: Panel, id_: str) -> str:
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inlined(text.getvalue(), panel, id_)
+
+
+def _height_inches(panel: Panel) -> float:
+    if panel.kind == TIMELINE:
+        return height_inches(panel)
+    return 0.75 + 0.32 * len(panel.marks) if panel.kind in _BY_ROWS else _SIZE_INCHES[1]
 
 
 # --- SVG for a page -------------------------------------------------------------------------------
