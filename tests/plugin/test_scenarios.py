@@ -87,8 +87,12 @@ def test_each_model_has_the_scenarios_that_the_plan_asks_for(done):
 
 def test_the_worst_of_them_ends_the_session(done):
     assert done.returncode == 1, done.output
-    assert "5 passed" in done.output
-    assert "2 failed" in done.output
+    assert done.summary()["verdict"] == "FAIL"
+    failed = {line.split()[1] for line in done.output.splitlines() if line.startswith("FAILED ")}
+    expected = {
+        f"suites/test_latency.py::test_{end}]" for end in ("periodic[local-search", "server[local-few")
+    }
+    assert expected <= failed
     assert "Traceback" not in done.output
 
 
@@ -117,11 +121,15 @@ def test_server_at_a_rate_plays_what_a_p99_needs(done):
 
 def test_the_highest_rate_has_its_evidence(done):
     row = rows(done, "search", "server")["server_rate_per_s"]
-    assert row["verdict"] == "PASS", row["reasons"]
-    assert "keeps 10.0 s" in row["reasons"][0]
     tried = settings(done, "search", "server")["rates"]
-    assert any(entry["met"] for entry in tried)
-    assert max(entry["rate_per_s"] for entry in tried if entry["met"]) == pytest.approx(row["value"])
+    held = [entry["rate_per_s"] for entry in tried if entry["met"]]
+    if not held:  # a host so busy that its queries queue up: too few of them are independent
+        assert (row["value"], row["verdict"]) == (None, "INVALID")
+        assert "was not shown to keep it" in row["reasons"][0]
+        return
+    assert (row["value"], row["verdict"]) == (pytest.approx(max(held)), "PASS"), row["reasons"]
+    assert row["low"] == row["value"] < row["high"]
+    assert "keeps 10.0 s" in row["reasons"][0]
 
 
 def test_a_deadline_that_is_kept_and_one_that_cannot_be(done):

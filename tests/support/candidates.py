@@ -25,8 +25,8 @@ latency.MEASURED = dataclasses.replace(
     latency.MEASURED, processes=3, iterations=250, min_process_s=0.05, batch_sizes=(1, 2)
 )
 paced.MEASURED = dataclasses.replace(paced.MEASURED, processes=2, min_s=0.3)
-rate_search.TOLERANCE = 1.5
-server.LONGEST_S = 3.0
+rate_search.TOLERANCE = 2.0
+server.LONGEST_S = 1.0
 """
 N_SAMPLES, N_WRONG = 400, 20
 # tiny.onnx takes some us a call, heavy.onnx some 20 times as long (tests/data/models/README.md). Margins are
