@@ -21,6 +21,7 @@ from harness.emulation.command import Profile
 from harness.emulation.host import check_host
 from harness.emulation.image import Image
 from harness.emulation.machine import Machine
+from harness.emulation.qmp import connect_unix
 from harness.errors import ConfigError, ConnectionLost, DeadlineExceeded, HarnessError, TransientError
 from harness.model import QemuBoard
 
@@ -251,7 +252,13 @@ def _wait_for_monitor(machine: Machine) -> None:
     """Wait until QEMU's monitor is there; QEMU opens it before the guest's first instruction."""
 
     def up_or_over() -> bool:
-        return machine.status().get("exit_code") is not None or (machine.folder / "qmp.sock").exists()
+        if machine.status().get("exit_code") is not None:
+            return True
+        try:
+            connect_unix(machine.folder / "qmp.sock").close()
+        except OSError:  # not there yet, or bound and not listening yet
+            return False
+        return True
 
     if not runs.wait_until(up_or_over, LAUNCH_TIMEOUT_S):
         raise DeadlineExceeded(f"QEMU did not start within {LAUNCH_TIMEOUT_S:g} s", where=machine.name)

@@ -17,7 +17,8 @@ from harness.emulation.runs import wait_until
 from harness.emulation.sensors.client import ModelReading
 from harness.errors import Unsupported
 from harness.measure.envelope import compute_conditions
-from harness.model import Device, DeviceType, PowerModel
+from harness.model import Condition, Device, DeviceType, PowerModel
+from harness.remote import AgentClient, Child
 
 pytestmark = pytest.mark.device
 PI4 = PowerModel(2.7, 6.4, 5.1, 10.1, 12.0, 20.0, 80.0, 2.0, 0.5)
@@ -153,51 +154,56 @@ def test_a_type_without_a_power_model_has_no_power():
         connection.close()
 
 
-def test_heat_slows_the_measured_process_and_makes_its_run_invalid():
-    connection = QemuConnection.open(device("rpi4-sensors"), profile="timing")
-    try:
-        with agent_on(connection) as (client, env), connection.sensing():
-            child = loaded(client, "it", env, turns=TURNS)
-
-            def median_ns() -> tuple[float, object]:
-                before = client.request("conditions").args
-                block = child.measure(iterations=60, warmup_max=8, timeout_s=LONG_S)
-                after = client.request("conditions").args
-                told = compute_conditions(before, after, required=("throttle_bits",), own_cpu_ns=None)
-                return float(np.median(block.latency_ns)), next(c for c in told if c.name == "throttling")
-
-            cool, judged = median_ns()
-            assert judged.ok is True
-            connection.machine.sensors.set_ambient(75.0)
-            assert wait_until(lambda: model(connection).throttled_bits & 4, LONG_S)
-            hot, judged = median_ns()
-            assert judged.ok is False
-            assert "0xc000c" in judged.observed
-            assert 1.8 < hot / cool < 2.2
-            connection.machine.sensors.set_ambient(0.0)
-            assert wait_until(lambda: not model(connection).throttled_bits & 4, LONG_S)
-            again, judged = median_ns()
-            assert again == pytest.approx(cool, rel=1e-3)
-            assert judged.ok is True  # throttled before, not since this run began
-            child.close()
-    finally:
-        connection.close()
-
-
-def test_the_model_leaves_the_median_alone_and_is_off_where_nobody_asks(tmp_path):
+@pytest.fixture(scope="module")
+def bench() -> Iterator[tuple[QemuConnection, AgentClient, Child]]:
+    """A loaded model in the timing profile."""
     connection = QemuConnection.open(device("rpi4-sensors"), profile="timing")
     try:
         with agent_on(connection) as (client, env):
             child = loaded(client, "it", env, turns=TURNS)
-
-            def median_ns() -> float:
-                return float(np.median(child.measure(iterations=64, timeout_s=LONG_S).latency_ns))
-
-            off = median_ns()
-            with connection.sensing():
-                on = median_ns()
-            assert on == pytest.approx(off, rel=1e-4)
-            assert median_ns() == pytest.approx(off, rel=1e-4)
+            yield connection, client, child
             child.close()
     finally:
         connection.close()
+
+
+def median_ns(child: Child) -> float:
+    block = child.measure(iterations=40, warmup_max=8, timeout_s=LONG_S)
+    return float(np.median(block.latency_ns))
+
+
+def test_the_model_leaves_the_median_alone_and_is_off_where_nobody_asks(bench):
+    connection, _, child = bench
+    off = median_ns(child)
+    with connection.sensing():
+        on = median_ns(child)
+    assert on == pytest.approx(off, rel=1e-4)
+    assert median_ns(child) == pytest.approx(off, rel=1e-4)
+
+
+def test_heat_slows_the_measured_process_and_makes_its_run_invalid(bench):
+    connection, client, child = bench
+
+    def judged_median_ns() -> tuple[float, Condition]:
+        before = client.request("conditions").args
+        found = median_ns(child)
+        told = compute_conditions(before, client.request("conditions").args, required=("throttle_bits",))
+        return found, next(c for c in told if c.name == "throttling")
+
+    def is_throttled() -> bool:
+        return bool(model(connection).throttled_bits & 4)
+
+    with connection.sensing():
+        cool, judged = judged_median_ns()
+        assert judged.ok is True
+        connection.machine.sensors.set_ambient(75.0)
+        assert wait_until(is_throttled, LONG_S)
+        hot, judged = judged_median_ns()
+        assert judged.ok is False
+        assert "0xc000c" in judged.observed
+        assert 1.8 < hot / cool < 2.2
+        connection.machine.sensors.set_ambient(0.0)
+        assert wait_until(lambda: not is_throttled(), LONG_S)
+        again, judged = judged_median_ns()
+        assert again == pytest.approx(cool, rel=1e-3)
+        assert judged.ok is True  # throttled since boot, but not since this run began

@@ -70,6 +70,13 @@ class Sensors:
         reading = self._request("state")["reading"]
         return None if reading is None else ModelReading(**reading)
 
+    def read_steps(self, after_ns: int = 0) -> tuple[ModelReading, ...]:
+        """Return every step of the running model later than `after_ns`, of the last 1000 s of guest time.
+
+        Guest time can pass faster than a poll of `read_model` follows.
+        """
+        return tuple(ModelReading(**step) for step in self._request("steps", after_ns=after_ns)["steps"])
+
     def set_ambient(self, temp_c: float) -> None:
         """Move the running board into air of `temp_c`, as a chamber would."""
         self._request("ambient", ambient_c=temp_c)

@@ -7,6 +7,7 @@ with QEMU. Three sockets: QEMU's usb-redir connects to `usb`, the firmware's por
 
 from __future__ import annotations
 
+import collections
 import json
 import selectors
 import socket
@@ -18,6 +19,7 @@ from .i2c_chips import Bus, Faulty, Reading
 from .usbredir import Adapter, ProtocolError
 
 MAX_LINE_BYTES = 1 << 16
+KEPT_STEPS = 10_000  # chosen: 1000 s of guest time, under 2 MB
 
 
 def take_lines(received: bytes) -> tuple[list[dict[str, Any]], bytes]:
@@ -45,6 +47,7 @@ class Board:
         self.configuration: dict[str, Any] | None = None
         self.reading: dict[str, Any] | None = None  # the firmware's last
         self.count = 0  # of the firmware's readings
+        self.steps: collections.deque[dict[str, Any]] = collections.deque(maxlen=KEPT_STEPS)
 
     def new_adapter(self) -> Adapter:
         """Return the adapter for a new connection of QEMU's."""
@@ -54,6 +57,7 @@ class Board:
     def forget(self) -> None:
         """The guest boots, or its firmware has ended: nothing is measured any more."""
         self.reading = None
+        self.steps.clear()
         self.bus.set(None)
 
     def hear(self, message: Mapping[str, Any]) -> None:
@@ -66,6 +70,7 @@ class Board:
         else:
             self.count += 1
             self.reading = dict(message)
+            self.steps.append(self.reading)
             self.show()
 
     def show(self) -> None:
@@ -95,6 +100,9 @@ class Board:
                 self.tell(self.configuration)
         elif name == "state":
             return {"reading": self.reading, "count": self.count, "transfers": self._transfers()}
+        elif name == "steps":
+            after_ns = int(request["after_ns"])
+            return {"steps": [step for step in self.steps if step["at_ns"] > after_ns]}
         elif name == "ambient":
             self.tell({"ambient_c": float(request["ambient_c"])})
         elif name in ("unplug", "plug"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.emulation import keeper, launch
+from harness.emulation import keeper, launch, runs
 from harness.emulation.sensors import serve
 from harness.emulation.sensors.client import ModelReading, Sensors
 from harness.emulation.sensors.i2c_chips import Nak
@@ -74,6 +74,9 @@ def test_starting_waits_for_the_models_first_reading(served):
     sensors.start(PI4, cores=4, time_scale=50.0, period_s=0.25)
     assert said == ["board on"]
     assert sensors.read_model() == ModelReading(**READING)
+    guest.say({**READING, "at_ns": 6})
+    assert runs.wait_until(lambda: len(sensors.read_steps()) == 2, DEADLINE_S)
+    assert [step.at_ns for step in sensors.read_steps(after_ns=5)] == [6]
     sensors.set_ambient(60.0)
     assert guest.hear() == {"ambient_c": 60.0}
     guest.say({"bye": 1})
