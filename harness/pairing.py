@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from harness.gate import results_of, standing_runs
 from harness.judging import plan_name, worst
-from harness.metrics import METRICS
 from harness.model import Budget, Outcome, RecordedBaseline, Result, Run, Verdict
 from harness.recorded import NOT_COMPARED, compare_facts, facts_of, key_of, recorded_problems
 from harness.results import OUTCOME_VERDICTS
@@ -94,7 +93,6 @@ def _pair_place(
     """Return (rows, what one side alone has) of one model on one unit."""
     old = facts_of(before, names[0])
     there = {key_of(m) for m in old.measurements}
-    broken = {run.run_id: _broken(run, names[0]) for run in before}
     new = facts_of(after)
     rows: list[Result] = []
     lacking: list[str] = []
@@ -105,23 +103,11 @@ def _pair_place(
         both = tuple(n for n in facts.numbers if key_of(n.measurement) in there)
         lacking += [_only(names[1], text) for text in _numbers([run], {key_of(n.measurement) for n in both})]
         seen |= {key_of(n.measurement) for n in both}
-        compared = tuple(
-            replace(c, invalid=(*c.invalid, *broken.get(str(c.settings["baseline_run"]), ())))
-            if METRICS[c.metric].kind == "time"
-            else c
-            for c in compare_facts(replace(facts, numbers=both), old, problems)
-        )
+        compared = compare_facts(replace(facts, numbers=both), old, problems)
         if compared:
             rows += results_of(replace(run, measurements=(), comparisons=compared), budgets)
     lacking += [_only(names[0], text) for text in _numbers(before, seen)]
     return rows, lacking
-
-
-def _broken(run: Run, side: str) -> tuple[str, ...]:
-    """Return the conditions under which a run's own times don't count."""
-    return tuple(
-        f"{c.name} was {c.observed} in {side}, expected {c.expected}" for c in run.conditions if c.ok is False
-    )
 
 
 def _numbers(runs: Sequence[Run], without: Iterable[object] = ()) -> list[str]:

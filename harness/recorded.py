@@ -48,7 +48,9 @@ def facts_of(runs: Sequence[Run], name: str = "", artifact_format: str = "") -> 
         governor = run.settings.get("governor")
         profile = str(run.settings.get("profile", "native"))
         for m in run.measurements:
-            number = RecordedNumber(run.run_id, profile, str(governor) if governor else None, _scoped(m, run))
+            number = RecordedNumber(
+                run.run_id, profile, str(governor) if governor else None, _scoped(m, run), _doubts(m, run)
+            )
             numbers[key_of(number.measurement)] = number
     kernel = last.device.details.get("kernel")
     packages = next((p for run in runs if (p := run.settings.get("runtime_packages"))), ())
@@ -74,6 +76,14 @@ def facts_of(runs: Sequence[Run], name: str = "", artifact_format: str = "") -> 
 
 def _scoped(m: Measurement, run: Run) -> Measurement:
     return replace(m, scenario=m.scenario or run.scenario)
+
+
+def _doubts(m: Measurement, run: Run) -> tuple[str, ...]:
+    """Return the conditions under which a time of its run doesn't count: observed, expected."""
+    row = METRICS.get(m.metric)
+    if row is None or row.kind not in TIMED_KINDS:
+        return ()
+    return tuple(f"{c.name} was {c.observed}, expected {c.expected}" for c in run.conditions if c.ok is False)
 
 
 def key_of(m: Measurement) -> Key:
@@ -171,7 +181,8 @@ def _comparison(
             )
     invalid: tuple[str, ...] = ()
     if other is not None and row.kind != EXACT_KIND:
-        invalid = (*problems, *number_problems(other, number))
+        doubts = (f"in {recorded.name}, {doubt}" for doubt in other.doubts)
+        invalid = (*problems, *number_problems(other, number), *doubts)
     return Comparison(
         metric=m.metric,
         effect=effect,

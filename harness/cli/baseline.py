@@ -77,6 +77,10 @@ def set_baseline(args: argparse.Namespace) -> int:
         sys.stdout.write(line + "\n")
         if entry.note:
             sys.stdout.write(f"  {entry.note}: its numbers alone will serve, not side by side\n")
+        if doubts := sorted({doubt for number in facts.numbers for doubt in number.doubts}):
+            doubtful = sum(bool(number.doubts) for number in facts.numbers)
+            sys.stdout.write(f"  {doubtful} of them don't count from memory:\n")
+            sys.stdout.write("".join(f"    {doubt}\n" for doubt in doubts))
     return 0
 
 

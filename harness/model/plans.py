@@ -41,6 +41,7 @@ class RecordedNumber:
     profile: str  # native, functional, timing
     governor: str | None
     measurement: Measurement  # its scenario is filled in
+    doubts: tuple[str, ...] = ()  # conditions under which it doesn't count, as its run saw them
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import records
 
-from harness.model import WITHIN_ONE_PROCESS, Effect, Fidelity, Measurement, Method, Outcome, Verdict
+from harness.model import (
+    WITHIN_ONE_PROCESS,
+    Condition,
+    Effect,
+    Fidelity,
+    Measurement,
+    Method,
+    Outcome,
+    Scope,
+    Verdict,
+)
 from harness.recorded import compare_recorded, facts_of, recorded_problems
 from harness.results import results_of
 
@@ -118,6 +128,18 @@ def test_each_number_must_have_been_taken_alike(settings, fidelity, problem):
     assert c.invalid == (problem,)
     (row,) = results_of(_only(c), [])
     assert row.verdict is Verdict.INVALID
+
+
+def test_what_made_the_recorded_times_doubtful_makes_the_comparison_invalid():
+    busy = Condition("load", "pressure 61%", "at most 30%", False, "End it.", Scope.ABSOLUTE)
+    fine = Condition("same boot", "yes", "yes", True)
+    size = Measurement("model_size_bytes", 5e5, 5e5, 5e5, 1, Fidelity.MEASURED)
+    then = recorded(p50(9e6, 8.9e6, 9.1e6), size, conditions=(busy, fine))
+    by_metric = {c.metric: c for c in compare_recorded(a_run(p50(), size), then)}
+    time = by_metric["latency_p50_ns"]
+    assert time.invalid == ("in release, load was pressure 61%, expected at most 30%",)
+    assert [r.verdict for r in results_of(_only(time), [])] == [Verdict.INVALID]
+    assert by_metric["model_size_bytes"].invalid == ()
 
 
 def _only(c):
