@@ -508,7 +508,7 @@ def idle_power(idles: Sequence[Joules], fidelity: Fidelity, how: tuple[str, ...]
         len(powers),
         fidelity,
         SCENARIO,
-        reasons=(said, *_meter(idles), *how),
+        reasons=(said, *_meter(idles, how), *how),
     )
 
 
@@ -533,7 +533,7 @@ def per_inference(
     idles = max(idle.value - idle.low, idle.high - idle.value)
     drift = max(idles * s / n for s, n in zip(seconds, counts, strict=True))
     watts = max((j.meter_j or 0.0) + j.clock_j for j in loads) / min(seconds)
-    notes = (*_meter(loads), *how)
+    notes = (*_meter(loads, how), *how)
     return [
         _with_interval("energy_per_inference_j", total, meter + clock, fidelity, batch_size, notes),
         _with_interval("net_energy_per_inference_j", net, meter + clock + drift, fidelity, batch_size, notes),
@@ -541,7 +541,9 @@ def per_inference(
     ]
 
 
-def _meter(joules: Sequence[Joules]) -> tuple[str, ...]:
+def _meter(joules: Sequence[Joules], how: tuple[str, ...]) -> tuple[str, ...]:
+    if any(j.meter_j is None for j in joules) and all("board model" in said for said in how[:1]):
+        return ("the interval is the spread of the model's figures: how far the model is off isn't known",)
     if any(j.meter_j is None for j in joules):
         return ("the meter's maker states no uncertainty: the interval has none of it",)
     share = max((j.meter_j or 0.0) / j.energy_j for j in joules)

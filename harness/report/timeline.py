@@ -41,7 +41,8 @@ def timeline(data: ReportData) -> Figure | None:
         if not found:
             continue
         pair = (run.model, run.device.name)
-        label = f"{labels.get(pair, run.model)}, {run.scenario or run.suite}"
+        beside = " against the baseline" if run.comparisons else ""
+        label = f"{labels.get(pair, run.model)}, {run.scenario or run.suite}{beside}"
         fidelity = _fidelity(run, traces)
         panels.append(_panel(run, label, style_of.get(pair, 0), fidelity, found, traces))
         rows += [
