@@ -115,13 +115,14 @@ def goal_rows(title: str, fidelity: Fidelity, margin: float, cells: Sequence[Cel
     wanted = GOAL_STEPS[fidelity]
     within = f" within {LIMIT_S:.0f} s" if fidelity is Fidelity.MEASURED else ""
     for cell in cells:
+        place = f"{title}, from {cell.duets} duets"
         share, best = cell.shares[Verdict.FAIL], _best_peer(cell)
         name, peer = best if best else ("", None)
         if not cell.model.step:
-            what = f"false FAIL, margin {100 * margin:g}%, {title}"
+            what = f"false FAIL, margin {100 * margin:g}%, {place}"
             goal = Goal("ours", high=FALSE_FAIL_GOAL)
         elif cell.model.step == wanted:
-            what = f"FAIL of +{100 * wanted:g}%{within}, margin {100 * margin:g}%, {title}"
+            what = f"FAIL of +{100 * wanted:g}%{within}, margin {100 * margin:g}%, {place}"
             goal = Goal("ours", low=DETECTION_GOAL)
         else:
             continue
