@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 
 from harness.errors import ConfigError, nearest
-from harness.instruments import chamber, csv_file, onboard, plugs, scpi
+from harness.instruments import chamber, csv_file, joulescope, onboard, plugs, scpi
 from harness.instruments.base import Context, Instrument, InstrumentKind
 from harness.model import InstrumentSpec
 
@@ -19,6 +19,7 @@ KINDS: Mapping[str, InstrumentKind] = {
     "tasmota": plugs.TASMOTA,
     "csv": csv_file.KIND,
     "chamber": chamber.KIND,
+    "joulescope": joulescope.KIND,
 }
 
 
