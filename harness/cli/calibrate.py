@@ -11,6 +11,7 @@ from pathlib import Path
 from harness import board as boards
 from harness import plan as plans
 from harness import selection, stats
+from harness.budgets import MAX_MARGIN
 from harness.calibrations import save_calibration
 from harness.cli.options import load_registry, positive_number, reports_dir, select_one, whole_number
 from harness.errors import EXIT_INVALID, ConfigError
@@ -57,7 +58,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _percent(text: str) -> float:
-    return positive_number(text.removesuffix("%")) / 100
+    ratio = positive_number(text.removesuffix("%")) / 100
+    if ratio > MAX_MARGIN:
+        raise argparse.ArgumentTypeError(f"expected at most {100 * MAX_MARGIN:g}%, got {text!r}")
+    return ratio
 
 
 def calibrate(args: argparse.Namespace) -> int:
