@@ -53,6 +53,9 @@ class Poller:
         self._t_ns: list[int] = []
         self._rounds: list[tuple[float, ...]] = []
         self._errors: Counter[str] = Counter()
+        self._crash: BaseException | None = (
+            None  # what `_poll` ended with, where it isn't the meter's failure
+        )
 
     def read(self, channel: Channel) -> Reading:
         """Return one reading, stamped in the middle of its round trip. Raises as `read_now` does."""
@@ -72,8 +75,14 @@ class Poller:
         self._t_ns, self._rounds, self._errors = [], [], Counter()
         self._ending.clear()
         self._began_ns = self._clock_ns()
-        self._thread = threading.Thread(target=self._poll, name=f"instrument-{self._name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"instrument-{self._name}", daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._poll()
+        except BaseException as error:  # noqa: BLE001  a defect of an instrument: `stop` raises it
+            self._crash = error
 
     def _poll(self) -> None:
         period_ns = 1e9 / self._rate_hz
@@ -97,8 +106,11 @@ class Poller:
             return (math.nan,) * len(self._channels)
 
     def stop(self) -> tuple[Capture, ...]:
-        """End asking; return the captures. Raises DeviceError when nothing was started, DeadlineExceeded when
-        the last question doesn't end."""
+        """End asking; return the captures.
+
+        Raises DeviceError when nothing was started, DeadlineExceeded when the last question doesn't end, and
+        whatever an instrument raised that is no HarnessError.
+        """
         thread = self._thread
         if thread is None:
             raise not_started(self._name)
@@ -132,6 +144,9 @@ class Poller:
                 next_step="Check the meter and its cable.",
             )
         self._thread = None
+        crash, self._crash = self._crash, None
+        if crash is not None:
+            raise crash
 
     def close(self) -> None:
         """End asking, if it was begun."""

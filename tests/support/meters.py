@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -262,6 +265,35 @@ def _onboard(folder: Path, stack: ExitStack) -> Made:
     return spec, Context(board=DeviceSampler(client, where=spec.where)), rest
 
 
+def _contributed(folder: Path, stack: ExitStack) -> Made:
+    """Install the package that CONTRIBUTING.md shows, and use it by its entry point."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (source,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Meterd" in b)
+    (project,) = (b for b in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "hil-meterd" in b)
+    group = tomllib.loads(project)["project"]["entry-points"]
+    points = "".join(f"[{g}]\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for g, t in group.items())
+    site = folder / "site"
+    about = site / "hil_meterd-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: hil-meterd\nVersion: 1.0\n", encoding="utf-8"
+    )
+    (about / "entry_points.txt").write_text(points, encoding="utf-8")
+    (site / "hil_meterd.py").write_text(source, encoding="utf-8")
+    sys.path.insert(0, str(site))
+    stack.callback(sys.path.remove, str(site))
+    stack.callback(sys.modules.pop, "hil_meterd", None)
+    reading = folder / "power"
+    reading.write_text("4.2 W\n", encoding="utf-8")
+    rest = {
+        "expected": {"power": (ChannelKind.POWER_W, 4.2)},
+        "rate_hz": 100.0,
+        "stop_answering": reading.unlink,
+        "talk_nonsense": lambda: reading.write_text("Ohm's law", encoding="utf-8"),
+    }
+    return read_spec(folder, f'kind = "meterd"\npath = "{reading}"\n'), Context(), rest
+
+
 _MAKERS: dict[str, Callable[..., Made]] = {
     "scpi": _scpi,
     "scpi-sim": _sim,
@@ -271,5 +303,6 @@ _MAKERS: dict[str, Callable[..., Made]] = {
     "tasmota": _plug("tasmota", plug_server.TASMOTA, PLUG_ALL),
     "csv": _csv,
     "onboard": _onboard,
+    "contributed": _contributed,
 }
 KINDS = tuple(_MAKERS)

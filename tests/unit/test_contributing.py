@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import metrics
-from harness.agent import probes
-from harness.measure import envelope
+from harness import instruments, metrics
+from harness.agent.parsing import Unreadable
 from harness.registry import load_registry
 
 ROOT = Path(__file__).parents[2]
@@ -45,23 +44,26 @@ def test_device_example_is_a_valid_registry(tmp_path: Path) -> None:
     assert device.ssh.host == "rpi5-01.lan"
 
 
-def test_instrument_example_reads_a_fan_and_says_when_there_is_none(tmp_path: Path) -> None:
-    module = run_module("from __future__ import annotations\n" + block("python", "_fans"), **vars(probes))
-    board = probes.Probes(root=str(tmp_path))
-    with pytest.raises(probes.Unreadable, match="no hwmon fan"):
-        module._fans(board)
+def test_sensor_example_reads_a_fan_and_finds_none_where_there_is_none(tmp_path: Path) -> None:
+    module = run_module(block("python", "The fan of a Jetson"), __package__="harness.agent.sensors")
+    assert module.find(str(tmp_path)) == []
     folder = tmp_path / "sys/class/hwmon/hwmon2"
     folder.mkdir(parents=True)
-    (folder / "fan1_input").write_text("2950\n", encoding="utf-8")
-    assert module._fans(board) == {"hwmon2:fan1": 2950}
+    (folder / "rpm").write_text("2950\n", encoding="utf-8")
+    (sensor,) = module.find(str(tmp_path))
+    assert (sensor.id, sensor.read()) == ("tachometer/fan/fan/fan_rpm", 2950.0)
+    (folder / "rpm").write_text("off\n", encoding="utf-8")
+    with pytest.raises(Unreadable, match="off"):
+        sensor.read()
 
 
-def test_envelope_example_is_a_condition() -> None:
-    call = block("python", '"fan_rpm"').strip().rstrip(",")
-    names = {"before": {"fan_rpm": {"hwmon2:fan1": 2950}}, "after": {"fan_rpm": None}, "required": ()}
-    condition = eval(call, {**vars(envelope), **names})  # noqa: S307
-    assert condition.ok
-    assert "2950" in condition.observed
+def test_instrument_example_names_its_kind_in_devices_toml() -> None:
+    project = tomllib.loads(block("toml", "hil-meterd"))["project"]
+    (kind,) = project["entry-points"][instruments.ENTRY_POINT_GROUP]
+    (table,) = tomllib.loads(block("toml", "instruments.meter]"))["devices"]["rpi5-01"][
+        "instruments"
+    ].values()
+    assert table["kind"] == kind  # the example itself: tests/contract/test_instruments.py, `contributed`
 
 
 def test_metric_example_is_a_row() -> None:
