@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.cli.options import add_command
 from harness.errors import ConfigError
+from harness.plan import SUITES
 
 PYTEST_FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 
@@ -52,8 +53,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _files() -> list[tuple[str, str]]:
     root = resources.files("harness.starter")
-    suites = [
-        f"suites/{n}.py" for n in ("conftest", "test_deploy", "test_accuracy", "test_memory", "test_latency")
-    ]
+    suites = [f"suites/{n}.py" for n in ("conftest", *(f"test_{suite}" for suite in SUITES))]
     names = ["devices.toml", "suites/release.toml", *suites]
     return [(name, root.joinpath(name).read_text()) for name in names]
