@@ -114,7 +114,7 @@ def test_clocks_too_far_apart_make_the_run_invalid():
     ("broken", "message"),
     [
         (lambda t, v: (t[:1500], v[:1500]), "its samples cover 39.9% of a window of 10 s"),  # stops half-way
-        (lambda t, v: (t, np.where((t > 12 * S) & (t < 14 * S), np.nan, v)), "cover 80.0%"),  # nothing for 2 s
+        (lambda t, v: (t, np.where((t > 12 * S) & (t < 14 * S), np.nan, v)), "cover 80.0%"),  # a hole
         (lambda t, v: (t, np.full(v.size, np.nan)), "no reading at all"),
         (lambda t, v: (t, np.where(t == 12 * S, 9999.0, v)), "1 readings that can't be"),  # a spike
         (lambda t, v: (t, np.zeros(v.size)), "power adds up to 0 J"),
