@@ -237,7 +237,7 @@ def test_store_through_the_wire(client: AgentClient, home: Path) -> None:
 @pytest.mark.parametrize(
     ("op", "args", "error", "message"),
     [
-        ("no_such_op", {}, ConfigError, "unknown op `no_such_op`; valid: bye, child"),
+        ("no_such_op", {}, ConfigError, "unknown op `no_such_op`; valid: bye, ch"),
         ("store_path", {"sha256": "0" * 64}, AgentError, "no such object"),
         ("store_path", {"sha": "0" * 64}, ConfigError, "`sha256` is missing"),
         (
