@@ -207,3 +207,34 @@ def test_heat_slows_the_measured_process_and_makes_its_run_invalid(bench):
         again, judged = judged_median_ns()
         assert again == pytest.approx(cool, rel=1e-3)
         assert judged.ok is True  # throttled since boot, but not since this run began
+
+
+def test_the_agent_reads_all_three_chips_and_tells_a_silent_one(bench):
+    connection, client, _ = bench
+    declared = [
+        {"chip": "ina219", "bus": "i2c-tiny-usb", "address": 0x40, "shunt_ohm": 0.1, "site": "supply"}
+    ]
+
+    def look() -> tuple[list[str], dict[str, str]]:
+        told = client.request("channels", {"i2c": declared}).args
+        return [channel["id"] for channel in told["channels"]], told["silent"]
+
+    def read(id_: str) -> tuple[float | None, str]:
+        (reading,) = client.request("sampler_read", {"channels": [id_]}).args["readings"]
+        return reading["value"], reading["error"]
+
+    with connection.sensing():
+        ids, silent = look()
+        found = {part: next(i for i in ids if part in i) for part in ("ina219", "lm75b", "ltc4151")}
+        power = next(i for i in ids if "ina219" in i and "power_w" in i)
+        assert 2.7 - 0.02 <= read(power)[0] <= 6.4
+        assert read(found["lm75b"])[0] == pytest.approx(model(connection).temp_c, abs=3.0)
+        assert silent == {}
+        connection.machine.sensors.nak("ina219")
+        value, error = read(power)
+        assert value is None or np.isnan(value)
+        assert "No such device or address" in error
+        connection.machine.sensors.heal("ina219")
+    # the LTC4151's driver keeps a reading for a sixth of a second (ltc4151.c)
+    assert wait_until(lambda: not any(chip in i for i in look()[0] for chip in found), LONG_S)
+    assert power in look()[1]

@@ -62,8 +62,15 @@ class Sensors:
             )
 
     def stop(self) -> None:
-        """End the board model; what it throttled runs at full speed again."""
+        """End the board model; what it throttled runs at full speed again, and the chips fall silent.
+
+        Raises DeadlineExceeded. The LTC4151's driver shows its last reading for another sixth of a second.
+        """
         self._control("board off")
+        if not wait_until(lambda: self.read_model() is None, ANSWER_TIMEOUT_S):
+            raise DeadlineExceeded(
+                f"its board model was still heard {ANSWER_TIMEOUT_S:g} s after its end", where=self._name
+            )
 
     def read_model(self) -> ModelReading | None:
         """Return the model's last reading without touching the bus; None: it isn't running."""

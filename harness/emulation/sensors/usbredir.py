@@ -54,7 +54,10 @@ def _string_descriptor(index: int) -> bytes | None:
 
 
 class Adapter:
-    """One adapter and its bus, from the connection's first byte to its last."""
+    """One adapter and its bus, from the connection's first byte to its last.
+
+    `on_reset` is called when the guest resets an adapter that it had in use: it boots.
+    """
 
     def __init__(self, bus: Bus, on_reset: Callable[[], None] = lambda: None) -> None:
         self._bus = bus
@@ -63,6 +66,7 @@ class Adapter:
         self._header: struct.Struct | None = None  # of what comes next; None: not known yet
         self._wide = False  # of what we send
         self._status = _STATUS_IDLE
+        self._plugged = False  # and the guest hasn't configured it yet
         self.transfers = 0
 
     def receive(self, data: bytes) -> bytes:
@@ -81,6 +85,7 @@ class Adapter:
 
     def plug(self) -> bytes:
         """Return what tells QEMU that the adapter is there: one interface, endpoint 0 alone."""
+        self._plugged = True
         unused = [255] * 15
         sizes = struct.pack("<16H", 8, *[0] * 15)
         endpoints = bytes([0, *unused, 0, *unused]) + bytes(64) + sizes + sizes
@@ -122,11 +127,13 @@ class Adapter:
         if kind == CONTROL_PACKET:
             return self._control(number, body)
         if kind == RESET:
-            self._on_reset()
+            if not self._plugged:  # a guest resets what has just been plugged in, too
+                self._on_reset()
             return b""
         if len(body) < {SET_CONFIGURATION: 1, SET_ALT_SETTING: 2, GET_ALT_SETTING: 1}.get(kind, 0):
             raise ProtocolError(f"a message of type {kind} and {len(body)} bytes")
         if kind == SET_CONFIGURATION:
+            self._plugged = False
             return self._message(CONFIGURATION_STATUS, number, bytes([SUCCESS, body[0]]))
         if kind == GET_CONFIGURATION:
             return self._message(CONFIGURATION_STATUS, number, bytes([SUCCESS, 1]))

@@ -129,11 +129,17 @@ def test_unplugged_and_plugged(adapter):
     assert [kind for kind, _, _ in split(adapter.plug())] == [5, 4, 1]
 
 
-def test_a_reset_is_passed_on(bus):
+def test_a_reset_of_what_is_in_use_is_passed_on(bus):
     told = []
     adapter = Adapter(bus, on_reset=lambda: told.append(1))
     adapter.receive(HELLO)
+    assert adapter.receive(message(3)) == b""  # while it enumerates what it has found
+    assert told == []
+    adapter.receive(message(6, b"\1"))
     assert adapter.receive(message(3)) == b""
+    assert told == [1]
+    adapter.plug()
+    adapter.receive(message(3))
     assert told == [1]
 
 
