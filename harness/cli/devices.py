@@ -1,4 +1,4 @@
-"""`harness devices`: the inventory; check, calibrate, capture, up, down and ssh."""
+"""`harness devices`: the inventory; check, calibrate, capture, chamber, up, down and ssh."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from harness import board as boards
 from harness import leases
 from harness import registry as registries
-from harness.cli import calibrate, capture
+from harness.cli import calibrate, capture, chamber
 from harness.cli.options import (
     DEVICE_HELP,
     add_command,
@@ -48,6 +48,7 @@ def add_parser(commands: Any) -> None:
             calibrate.DESCRIPTION,
         ),
         ("capture", capture.run, "copy what its sensors' files hold", capture.DESCRIPTION),
+        ("chamber", chamber.run, "run a command at several temperatures", chamber.DESCRIPTION),
         ("up", up, "start an emulated device and keep it", _UP),
         ("down", down, "stop a device that `up` started", _DOWN),
         ("ssh", ssh, "open a shell on a device, or run a command there", _SSH),
@@ -63,6 +64,8 @@ def add_parser(commands: Any) -> None:
             calibrate.add_options(action)
         if name == "capture":
             capture.add_options(action)
+        if name == "chamber":
+            chamber.add_options(action)
         if name == "up":
             action.add_argument(
                 "--profile",
