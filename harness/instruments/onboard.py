@@ -63,7 +63,8 @@ class Onboard:
     def __init__(self, spec: InstrumentSpec, context: Context) -> None:
         if context.board is None:
             raise ConfigError(
-                "it reads the device's own sensors, and no device is open.", where=spec.where or spec.name
+                "it reads sensors through the agent of an open device, and no device is open here.",
+                where=spec.where or spec.name,
             )
         self.name = spec.name
         self._board: Instrument = context.board

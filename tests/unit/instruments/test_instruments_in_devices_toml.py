@@ -1,4 +1,4 @@
-"""Instruments in devices.toml: what is refused, with what it should have been; the page that explains them."""
+"""Instruments in devices.toml: what is refused, with what it should have been; and the page about them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_chips_without_a_driver_are_declared_to_the_board(tmp_path: Path) -> Non
 
 
 def test_onboard_needs_an_open_device(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no device is open"):
+    with pytest.raises(ConfigError, match="no device is open here"):
         instruments.open_instrument(read_spec(tmp_path, 'kind = "onboard"\n'), Context())
 
 
