@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,8 +82,8 @@ def judge_cell(
     return Cell(
         model,
         len(kept),
-        found.estimate,
-        (found.high - found.low) / 2,
+        math.expm1(found.estimate),
+        math.expm1((found.high - found.low) / 2),
         {v: Share(verdicts.count(v), n) for v in (Verdict.FAIL, Verdict.PASS, Verdict.INCONCLUSIVE)},
         statistics.median(walls_s),
         stats.percentile(walls_s, 95),
@@ -154,7 +155,7 @@ def render(title: str, margin: float, cells: Sequence[Cell], peer_s: Mapping[str
         lines.append(
             [
                 _percent(cell.model.true, cell.model.half_width),
-                *([] if not counted else [f"{100 * (cell.instructions or 0):+.3g}%"]),
+                *([] if not counted else [f"{100 * (cell.instructions or 0):+.3f}%"]),
                 _percent(cell.mean, cell.mean_half_width),
                 *(str(cell.shares[v]) for v in (Verdict.FAIL, Verdict.PASS, Verdict.INCONCLUSIVE)),
                 f"{cell.comparison_s:.0f} s",
@@ -170,7 +171,7 @@ def render(title: str, margin: float, cells: Sequence[Cell], peer_s: Mapping[str
 
 
 def _percent(ratio: float, half_width: float) -> str:
-    if not ratio and not half_width:
-        return "0"
+    if not half_width:
+        return f"{100 * ratio:+.3g}%" if ratio else "0"
     digits = 2 if half_width >= 0.0001 else 3
     return f"{100 * ratio:+.{digits}f}% ± {100 * half_width:.{digits}f}"

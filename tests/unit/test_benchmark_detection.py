@@ -234,6 +234,10 @@ def test_a_cell_counts_its_verdicts():
     assert found.comparison_s == pytest.approx(MEASURED.duets * 0.5)
 
 
+def test_means_are_ratios_not_logarithms():
+    assert cell(0.1, duets.keep(60, ratio=1.1, between=0.001)).mean == pytest.approx(0.1, abs=0.001)
+
+
 def test_a_verdict_that_comes_too_late_does_not_count():
     slow = duets.keep(60, ratio=1.01, between=0.002, wall_s=6.0)  # 72 s a look
     assert cell(0.01, slow).shares[Verdict.INCONCLUSIVE].value == 1.0
@@ -259,6 +263,6 @@ def test_a_table_has_a_cell_for_each_heading():
     assert len({line.count("|") for line in lines}) == 1
     assert len(lines) == 2 + 2
     assert "25%" in lines[-1]
-    assert "+1%" in lines[-1]  # of instructions
+    assert "+1.000%" in lines[-1]  # of instructions
     assert "20 duets" in text
     assert "17.0 s" in text
