@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from harness import board as boards
-from harness.errors import ConfigError, ModelRejected, Unsupported
+from harness.errors import ConfigError, HostSetupError, ModelRejected, Unsupported
 from harness.measure.accuracy import measure_accuracy
 from harness.measure.against import measure_accuracy_against, measure_size_against
 from harness.measure.bench import Bench, Observation
@@ -58,17 +58,29 @@ class Task:
     def baseline_bench(self) -> Bench:
         """Return the baseline's file made ready on the same board, fed as the candidate is.
 
-        Raises ConfigError where the runtime refuses it: that is no fault of the candidate's.
+        Raises ConfigError, which names it, where the runtime refuses it or the candidate's inputs don't fit:
+        that is no fault of the candidate's.
         """
         model = self.baseline.model
         assert model is not None
         try:
             return self.session.workbench.bench(self.target.device, model, self.bench.board.profile)
         except ModelRejected as why:
+            said = in_short(why, self.baseline.name)
             raise ConfigError(
-                f"the runtime refuses the baseline `{self.baseline.name}`: {in_short(why, self.baseline.name)}",
+                f"the runtime refuses the baseline `{self.baseline.name}`: {said}",
                 where=self.target.id,
                 next_step="Compare with a file that loads there, or with nothing: --baseline none.",
+            ) from why
+        except HostSetupError:
+            raise
+        except ConfigError as why:
+            place = f"baseline `{self.baseline.name}`, fed as the candidate is"
+            raise ConfigError(
+                why.problems,
+                where=f"{place}: {why.where}" if why.where else place,
+                next_step=why.next_step
+                or "Compare with a model of the same inputs, or with nothing: --baseline none.",
             ) from why
 
 

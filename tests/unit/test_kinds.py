@@ -109,6 +109,20 @@ def test_a_baseline_that_the_runtime_refuses_is_no_fault_of_the_candidates():
     assert "--baseline none" in str(caught.value)
 
 
+def test_inputs_that_only_the_candidate_takes_are_told_of_the_baseline():
+    session = FakeSession(None)
+
+    def refuse(device: Device, model: PlanModel, profile: str) -> str:
+        raise ConfigError(["input `x` is missing", "`image` is no input"], where="door_test.npz")
+
+    session.workbench.bench = refuse
+    with pytest.raises(ConfigError) as caught:
+        MEASURES["duet"].take(task(session, Baseline("old.onnx", replace(MODEL, name="door.baseline"))))
+    said = str(caught.value)
+    assert said.startswith("baseline `old.onnx`, fed as the candidate is: door_test.npz: 2 problems")
+    assert "with nothing: --baseline none" in said
+
+
 # --- from memory ------------------------------------------------------------------------------------
 
 
