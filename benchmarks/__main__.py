@@ -21,6 +21,8 @@ ITEMS = (
     "collect",
     "steady",
     "sampler",
+    "alignment",
+    "capture",
     "loadgen",
     "halfwidths",
     "detection",
