@@ -16,9 +16,11 @@ from support.tiny import MODELS
 FEWER = """
 import dataclasses
 
-from harness.measure import duet, latency, paced, rate_search, server, single_stream
+from harness.measure import duet, envelope, latency, paced, rate_search, server, single_stream
 
 single_stream.MIN_CPU_SHARE = 0.0
+envelope.MAX_STEAL_RATIO = envelope.MAX_MEMORY_PRESSURE_RATIO = 64.0
+envelope.MAX_SWAP_GROWTH_BYTES = 1 << 60
 
 duet.MEASURED = dataclasses.replace(duet.MEASURED, duets=3, pairs=4)
 latency.MEASURED = dataclasses.replace(
