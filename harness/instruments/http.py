@@ -21,19 +21,37 @@ _SHOWN_CHARS = 80
 _CHALLENGE = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,]+))')
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A plug sends nobody elsewhere; what does must not get its password."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 class JsonDevice:
-    """A device that answers GET with JSON. With a password: HTTP basic, or digest where it asks for that."""
+    """A device that answers GET with JSON. With a password: HTTP basic, or digest where it asks for that.
+
+    `login` is for devices that take theirs as parameters (`user=…&password=…`); no message shows it.
+    """
 
     def __init__(
-        self, base_url: str, *, timeout_s: float, where: str, user: str = "admin", password: str | None = None
+        self,
+        base_url: str,
+        *,
+        timeout_s: float,
+        where: str,
+        user: str = "admin",
+        password: str | None = None,
+        login: str = "",
     ) -> None:
         self._base_url = base_url
         self._timeout_s = timeout_s
         self._where = where
         self._user = user
         self._password = password
+        self._login = login
         # a plug is on this network: no proxy of the environment's stands in between
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
     def get(self, path: str) -> Mapping[str, Any]:
         """Return the object at `path`. Raises ConnectionLost, DeadlineExceeded, AuthenticationError,
@@ -53,7 +71,8 @@ class JsonDevice:
         return self._parse(path, body)
 
     def _fetch(self, path: str, authorization: str | None) -> bytes:
-        request = urllib.request.Request(self._base_url + path)
+        login = f"{'&' if '?' in path else '?'}{self._login}" if self._login else ""
+        request = urllib.request.Request(self._base_url + path + login)
         if authorization:
             request.add_header("Authorization", authorization)
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from harness.errors import DataError, Unsupported
 from harness.instruments.base import Context, InstrumentKind, find_channel
@@ -160,7 +160,7 @@ class Plug:
         self._poller.close()
 
 
-def _device(spec: InstrumentSpec, context: Context, password: str | None) -> JsonDevice:
+def _device(spec: InstrumentSpec, password: str | None, login: str = "") -> JsonDevice:
     options = spec.options
     return JsonDevice(
         options["url"],
@@ -168,11 +168,12 @@ def _device(spec: InstrumentSpec, context: Context, password: str | None) -> Jso
         where=spec.where or spec.name,
         user=options["user"],
         password=password,
+        login=login,
     )
 
 
 def _open_shelly(spec: InstrumentSpec, context: Context) -> Plug:
-    device = _device(spec, context, read_secret(spec, context, "password_env"))
+    device = _device(spec, read_secret(spec, context, "password_env"))
     index, where = spec.options["channel"], spec.where or spec.name
     # /shelly needs no password; only later generations have `gen`
     generation = device.get("/shelly").get("gen", 1)
@@ -185,15 +186,10 @@ def _open_shelly(spec: InstrumentSpec, context: Context) -> Plug:
 def _open_tasmota(spec: InstrumentSpec, context: Context) -> Plug:
     password = read_secret(spec, context, "password_env")
     # Tasmota takes user and password as parameters of the command
-    login = (
-        f"user={quote(spec.options['user'], safe='')}&password={quote(password, safe='')}&"
-        if password
-        else ""
-    )
-    device = _device(spec, context, None)
+    login = urlencode({"user": spec.options["user"], "password": password}) if password else ""
+    device = _device(spec, None, login)
     index, where = spec.options["channel"], spec.where or spec.name
-    path = f"/cm?{login}cmnd=Status%208"
-    return Plug(spec, context, lambda: parse_tasmota(device.get(path), index, where))
+    return Plug(spec, context, lambda: parse_tasmota(device.get("/cm?cmnd=Status%208"), index, where))
 
 
 SHELLY = InstrumentKind(parse=_parse, open=_open_shelly)

@@ -76,6 +76,7 @@ class PlugServer(ThreadingHTTPServer):
         self.password = password
         self.nonsense: bytes | None = None
         self.tasmota_login: tuple[str, str] | None = None
+        self.elsewhere = ""  # where it sends whoever asks
 
     @property
     def url(self) -> str:
@@ -86,7 +87,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: PlugServer
 
     def do_GET(self) -> None:
-        if self.server.nonsense is not None:
+        if self.server.elsewhere:
+            self.send_response(302)
+            self.send_header("Location", self.server.elsewhere + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif self.server.nonsense is not None:
             self._send(200, self.server.nonsense)
         elif not self._is_allowed():
             challenge = f'Digest qop="auth", realm="{REALM}", nonce="{NONCE}", algorithm=SHA-256'
@@ -100,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         login = self.server.tasmota_login
         query = parse_qs(urlsplit(self.path).query)
         if login and (query.get("user"), query.get("password")) == ([login[0]], [login[1]]):
-            return re.sub(r"user=.*&(?=cmnd)", "", self.path)
+            return re.sub(r"&user=.*", "", self.path)
         return "/denied" if login else self.path
 
     def _is_allowed(self) -> bool:

@@ -13,6 +13,7 @@ from harness import instruments
 from harness.errors import (
     AuthenticationError,
     ConfigError,
+    ConnectionLost,
     DataError,
     DeadlineExceeded,
     DeviceError,
@@ -102,6 +103,15 @@ def test_a_tasmota_with_a_login(tmp_path: Path) -> None:
             plug(tmp_path, server, "tasmota")
         meter = plug(tmp_path, server, "tasmota", 'password_env = "PLUG_PASSWORD"')
         assert meter.read("power_w").value == 4.2
+        server.nonsense = b"<html>"
+        with pytest.raises(DataError) as caught:
+            meter.read("power_w")
+        server.server_close()
+        with pytest.raises(ConnectionLost) as lost:
+            meter.read("power_w")
+        for error in (caught.value, lost.value):  # no message shows a password
+            assert "pa55" not in f"{error!r} {error}"
+            assert "Status" in str(error)
         meter.close()
 
 
@@ -136,6 +146,13 @@ def test_a_host_that_is_no_plug_is_refused(tmp_path: Path, body: bytes, error: t
         with pytest.raises(error) as caught:
             plug(tmp_path, server)
         assert "devices.board.instruments.meter" in str(caught.value)
+
+
+def test_a_plug_that_sends_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    with plug_server.running_plug(plug_server.GEN1) as other, plug_server.running_plug({}) as server:
+        server.elsewhere = other.url
+        with pytest.raises(DeviceError, match="HTTP 302, expected 200"):
+            plug(tmp_path, server)
 
 
 def test_a_plug_that_loses_a_quantity_says_which(tmp_path: Path) -> None:
