@@ -14,7 +14,8 @@ import pytest
 from harness import gate as gates
 from harness.desk import BUDGETS, DESK, RUN
 from harness.errors import HarnessError
-from harness.model import Baseline, Fidelity, Outcome, Run, Verdict
+from harness.judging import joined
+from harness.model import Baseline, Fidelity, Outcome, Result, Run, Verdict
 from harness.selection import Target
 
 FAILING = (Verdict.FAIL, Verdict.INFRA_ERROR, Verdict.INVALID, Verdict.INCONCLUSIVE)
@@ -176,10 +177,22 @@ def gate(request: pytest.FixtureRequest) -> Callable[[Run], None]:
     def judge(run: Run) -> None:
         results = [r for r in gates.results_of(run, desk.plan.budgets) if r.verdict in FAILING]
         if results:
-            lines = [f"{r.verdict}: {'; '.join(r.reasons)}" for r in results]
-            pytest.fail("\n".join(lines), pytrace=False)
+            pytest.fail("\n".join(told(results)), pytrace=False)
 
     return judge
+
+
+def told(results: Iterable[Result]) -> list[str]:
+    """Return a line for each result; what an earlier line of the same verdict said isn't said again."""
+    lines: list[str] = []
+    said: dict[Verdict, set[str]] = {}
+    for r in results:
+        before = said.setdefault(r.verdict, set())
+        new = [reason for reason in r.reasons if reason not in before]
+        before.update(r.reasons)
+        if new or not r.reasons:
+            lines.append(f"{r.verdict}: {joined(new)}")
+    return lines
 
 
 class DeviceClock:

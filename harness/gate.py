@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from harness import errors
-from harness.judging import SEVERITY, judge, plan_name, worst
+from harness.judging import SEVERITY, joined, judge, plan_name, worst
 from harness.model import (
     Budget,
     Fidelity,
@@ -180,7 +180,7 @@ def _without_tried_again(
             counted.remove(row)
             lines.append(
                 f"tried again after {row.verdict}: {row.model} on {row.device_name}, {row.suite}: "
-                f"{'; '.join(row.reasons)}"
+                f"{joined(row.reasons)}"
             )
     return counted, tuple(sorted(dict.fromkeys(lines)))
 
@@ -303,7 +303,7 @@ def _release_reasons(counted: Iterable[Result], runs: Iterable[Run], plan: Plan)
     bad.sort(key=lambda r: (SEVERITY.index(r.verdict), r.device_type, r.model, r.suite, r.metric, r.run_id))
     lines = []
     for r in bad:
-        said = "; ".join(r.reasons).removeprefix(f"{r.model} on {r.device_name}: ")
+        said = joined(r.reasons).removeprefix(f"{r.model} on {r.device_name}: ")
         lines.append(f"{r.verdict}: {r.model} on {r.device_name}, {r.suite}: {said}")
     others = sorted({run.device.type for run in runs} - set(plan.device_types))
     if others:

@@ -30,6 +30,12 @@ def plan_name(model: str) -> str:
     return model.partition("@")[0]
 
 
+def joined(reasons: Iterable[str]) -> str:
+    """Return reasons as one line; one that ends in a full stop doesn't have it before the next."""
+    *before, last = [*reasons] or [""]
+    return "; ".join([*(reason.removesuffix(".") for reason in before), last])
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the worst of `verdicts`; NOT_JUDGED where there are none."""
     return min(verdicts, key=SEVERITY.index, default=Verdict.NOT_JUDGED)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness import errors, gate
 from harness.errors import ConfigError
-from harness.judging import SEVERITY, plan_name
+from harness.judging import SEVERITY, joined, plan_name
 from harness.model import DeviceFacts, Fidelity, Outcome, Plan, Release, Result, Run, SessionRecord, Verdict
 from harness.plan import budget_lines, plan_from_mapping
 from harness.store import StoredSession
@@ -142,7 +142,7 @@ def _reasons(results: Sequence[Result]) -> tuple[str, ...]:
     bad = [r for r in results if r.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED)]
     bad.sort(key=lambda r: SEVERITY.index(r.verdict))
     lines = [
-        f"{r.verdict.value}: {r.model} on {r.device_name}, {r.suite}: {'; '.join(r.reasons)}" for r in bad
+        f"{r.verdict.value}: {r.model} on {r.device_name}, {r.suite}: {joined(r.reasons)}" for r in bad
     ]
     return tuple(dict.fromkeys(lines))
 

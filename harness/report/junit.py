@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from harness.gate import OUTCOME
+from harness.judging import joined
 from harness.model import Release, Result, Run, Verdict
 from harness.report.data import ReportData
 from harness.report.effects import change_of, how_of, interval_of_change, margin_of
@@ -59,7 +60,7 @@ def _add_results(
             _name(result, run),
             duration_s,
         )
-        _outcome(case, result.verdict, "; ".join(result.reasons))
+        _outcome(case, result.verdict, joined(result.reasons))
         _describe(case, result)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.judging import SEVERITY, judge, worst
+from harness.judging import SEVERITY, joined, judge, worst
 from harness.model import Budget, Fidelity, Measurement, Verdict
 
 MS = 1_000_000
@@ -229,3 +229,9 @@ def test_what_a_number_says_of_its_interval_stays_beside_a_pass():
     budget = Budget("m", "rpi4", "load_time_ns", 9e6, Fidelity.VIRTUAL)
     found = judge(m, budget, "lower")
     assert (found.verdict, found.reasons) == (Verdict.PASS, (why,))
+
+
+def test_reasons_join_without_a_full_stop_before_the_semicolon():
+    assert joined(["load: 60%. End it.", "p50: +1%.", "look 1."]) == "load: 60%. End it; p50: +1%; look 1."
+    assert joined(["alone."]) == "alone."
+    assert joined([]) == ""
