@@ -163,7 +163,7 @@ def test_the_shipped_examples_work_when_uncommented(tmp_path):
     lines = (ROOT / "devices.toml").read_text(encoding="utf-8").splitlines()
     examples = [line.removeprefix("# ") for line in lines if line.startswith(("# [", "# ")) and "=" in line]
     tables = [line.removeprefix("# ") for line in lines if line.startswith("# [")]
-    assert len(tables) == 5
+    assert len(tables) == 7
     body = [
         line.removeprefix("# ") if line.startswith("# [") or line.removeprefix("# ") in examples else line
         for line in lines
@@ -171,6 +171,7 @@ def test_the_shipped_examples_work_when_uncommented(tmp_path):
     registry = registries.load_registry(write(tmp_path, "\n".join(body)))
     assert {"rpi4-01", "rpi4-02"} <= set(registry.devices)
     assert registry.devices["rpi4-02"].ssh.jump.user == "lab"
+    assert [spec.kind for spec in registry.devices["rpi4-01"].instruments] == ["shelly", "scpi"]
     assert [device.name for device in registries.select(registry, "rpi4")] == ["rpi4-01", "rpi4-02"]
 
 

@@ -113,14 +113,3 @@ def test_the_pages_examples_load(tmp_path: Path) -> None:
 def test_the_page_names_every_kind() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert [kind for kind in instruments.KINDS if f"`{kind}`" not in text] == []
-
-
-def test_the_commented_example_of_devices_toml_loads(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[3] / "devices.toml").read_text(encoding="utf-8")
-    part = text[text.index("# [devices.rpi4-01]\n") : text.index("\n# A board behind")]
-    lines = [
-        line.removeprefix("# ") for line in part.splitlines() if re.match(r"# (\[|\w+(\.\w+)* = )", line)
-    ]
-    path = tmp_path / "devices.toml"
-    path.write_text("[types.rpi4]\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    assert [spec.kind for spec in load_registry(path).devices["rpi4-01"].instruments] == ["shelly", "scpi"]
