@@ -66,11 +66,13 @@ def margin_for(c: Comparison, run: Run, budgets: Iterable[Budget]) -> float | No
     """Return the margin that judges `c`: the plan's, of its own fidelity first, else the metric's default.
 
     A margin is relative, so one that names no fidelity of its own serves any. One that the run's own test set
-    goes before the plan's.
+    goes before the plan's. Defaults are for one sample at a time: the batch sweep has those that are set.
     """
     found = [b for b in _own_first(c, run, budgets, "margin") if _applies(b, c, run)]
     if not found:
-        return default_margin(METRICS[c.metric], c.fidelity) if c.metric in METRICS else None
+        # offline windows of one process have no interval to hold against a default that nobody set
+        plain = (c.scenario or run.scenario) != "offline" and c.batch_size == 1
+        return default_margin(METRICS[c.metric], c.fidelity) if plain and c.metric in METRICS else None
     best = min(
         found,
         key=lambda b: (b.fidelity is not c.fidelity, b.scenario is None, b.batch_size is None, b.margin or 0),

@@ -73,6 +73,11 @@ def test_the_default_margin_is_the_metrics_of_its_clock():
     assert [r.verdict for r in results_of(comparing_run([virtual]), [])] == [Verdict.FAIL]
 
 
+def test_the_batch_sweep_has_no_default_margin():
+    for c in (comparison(scenario="offline"), comparison(scenario="single_stream", batch_size=4)):
+        assert margin_for(c, comparing_run([c]), []) is None
+
+
 def test_the_plans_margin_goes_before_the_default_and_the_nearest_first():
     c = comparison(scenario="single_stream")
     run = comparing_run([c])
@@ -84,7 +89,8 @@ def test_the_plans_margin_goes_before_the_default_and_the_nearest_first():
     assert margin_for(c, run, [virtual, anywhere]) == 0.05
     for other in ({"model": "x"}, {"device_type": "x"}, {"metric": "rmse"}, {"scenario": "offline"}):
         assert margin_for(c, run, [margin(0.05, **other)]) == 0.01
-    assert margin_for(replace(c, batch_size=8), run, [anywhere]) == 0.01
+    assert margin_for(replace(c, batch_size=8), run, [anywhere]) is None
+    assert margin_for(replace(c, batch_size=8), run, [replace(anywhere, batch_size=8)]) == 0.05
 
 
 def test_a_limit_alone_is_no_margin_and_a_margin_alone_no_limit():
