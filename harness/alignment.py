@@ -223,3 +223,68 @@ def find_rise(t_ns: Times, values: Values, around_ns: int, reach_ns: int) -> Edg
         float(right[best]),
     )
     return edge if edge.height > max(3.0 * noise, 1e-12) else None
+
+
+# --- a clock that can't be asked ------------------------------------------------------------------
+
+MIN_MATCH = 0.7  # correlation of the trace with the pulses (chosen: noise as high as the pulses leaves 0.7)
+_GRID_NS = 5_000_000  # the traces are laid on, to look for the pulses
+
+
+def find_pulses(
+    t_ns: Times, values: Values, pulses: Sequence[tuple[int, int]], *, last: bool = False
+) -> Offset | None:
+    """Return the offset of the trace's clock from that of `pulses`, (begin, end) of load; None: not seen.
+
+    The stretch of the trace that correlates best with the pulses' pattern is taken, of its first half or,
+    with `last`, of its second; then each edge is found by itself. The uncertainty is how far edges disagree,
+    and half a sample.
+    """
+    good = np.isfinite(values)
+    t, v = np.asarray(t_ns)[good], np.asarray(values, dtype=np.float64)[good]
+    if t.size < 8 or not pulses:
+        return None
+    pad = pulses[0][1] - pulses[0][0]
+    begin, end = pulses[0][0] - pad, pulses[-1][1] + pad
+    at = np.arange(begin, end, _GRID_NS)
+    shape = np.zeros(at.size)
+    for on, off in pulses:
+        shape[(at >= on) & (at < off)] = 1.0
+    grid = np.arange(0, int(t[-1] - t[0]), _GRID_NS)
+    half = grid.size // 2
+    kept = slice(max(0, half - shape.size), None) if last else slice(0, half + shape.size)
+    laid = np.interp(grid, (t - t[0]).astype(np.float64), v)[kept]
+    match = _correlation(laid, shape)
+    if not match.size or float(match.max()) < MIN_MATCH:
+        return None
+    shift = int(t[0]) + int(grid[kept][int(match.argmax())]) - begin
+    found = []
+    for edge, sign in (
+        (moment, sign) for pulse in pulses for moment, sign in zip(pulse, (1, -1), strict=True)
+    ):
+        seen = find_rise(t, sign * v, edge + shift, pad // 2)
+        if seen is not None:
+            found.append(seen.at_ns - edge)
+    if len(found) < len(pulses):
+        return None
+    middle = int(np.median(found))
+    spread = float(np.median(np.abs(np.array(found) - middle))) * 2
+    step = float(np.median(np.diff(t)))
+    return Offset((pulses[0][0] + pulses[-1][1]) // 2, float(middle), spread + step / 2)
+
+
+def _correlation(trace: Values, shape: Values) -> Values:
+    """Return Pearson's r of `shape`, (m,), with each stretch of `trace`, (n,): shape (n − m + 1,)."""
+    m = shape.size
+    if trace.size < m:
+        return np.zeros(0)
+    centred = shape - shape.mean()
+    size = 1 << (trace.size + m).bit_length()
+    level = trace - trace.mean()
+    spectrum = np.fft.rfft(level, size) * np.conj(np.fft.rfft(centred, size))
+    dot = np.fft.irfft(spectrum, size)[: trace.size - m + 1]
+    sums, squares = (np.concatenate(([0.0], np.cumsum(x))) for x in (level, level**2))
+    spread = (squares[m:] - squares[:-m]) - (sums[m:] - sums[:-m]) ** 2 / m
+    scale = np.sqrt(np.maximum(spread, 0.0) * float(centred @ centred))
+    r: Values = np.divide(dot, scale, out=np.zeros_like(dot), where=scale > 1e-12 * max(1.0, scale.max()))
+    return r

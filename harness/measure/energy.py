@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness import alignment, stats
@@ -46,6 +46,7 @@ EMULATED_BATCH_SIZES = (1, 8)  # where a second of load costs some eight
 # sampler that lost its core for a moment loses nothing where power is steady)
 GAP_PERIODS, GAP_RATIO = 10, 0.1
 SETTLE_S = 0.5  # after a process ended, before idle is measured, and after it (chosen)
+PULSES, PULSE_S = 4, 0.4  # of load, for a clock that can't be asked (chosen: wide against a sample at 10 Hz)
 MIN_RATE_RATIO = 0.9  # of the rate that was asked for
 
 
@@ -88,6 +89,7 @@ class Taken:
     windows: list[Window]
     blocks: list[tuple[int, MeasuredBlock]]  # batch size, calls
     idle: list[Window]
+    pulses: list[list[tuple[int, int]]] = field(default_factory=list)  # of load, before and after all
 
 
 def settings_of(bench: Bench) -> tuple[EnergySettings, float]:
@@ -108,6 +110,7 @@ def measure_energy(bench: Bench) -> Observation:
         power = gauges.power(settings.channels)
         gauges.start((*power, *gauges.beside(power)), settings.rate_hz)
         taken, refused = Taken([], [], []), {}
+        _mark(bench, gauges, power, taken)
         _idle(gauges, settings, taken)
         total = settings.trials * len(settings.batch_sizes)
         for index, batch_size in enumerate(settings.batch_sizes):
@@ -121,8 +124,9 @@ def measure_energy(bench: Bench) -> Observation:
                     raise
                 break
         _idle(gauges, settings, taken)
-        captures = gauges.stop()
-        seen = Seen(gauges, power, captures, taken, settings, time_fidelity, scale)
+        _mark(bench, gauges, power, taken)
+        captures, unseen = _on_one_clock(gauges, power, gauges.stop(), taken)
+        seen = Seen(gauges, power, captures, taken, settings, time_fidelity, scale, unseen)
     return summarise(seen, refused)
 
 
@@ -135,13 +139,15 @@ def measure_energy_against(bench: Bench, baseline_bench: Bench, baseline_name: s
         power = gauges.power(settings.channels)
         gauges.start((*power, *gauges.beside(power)), settings.rate_hz)
         taken = Taken([], [], [])
+        _mark(bench, gauges, power, taken)
         _idle(gauges, settings, taken)
         for index, arm in enumerate(order):
             bench.progress.count("window", index, len(order))
             _load((bench, baseline_bench)[arm], gauges, settings, taken, f"energy-{index}", 1, arm)
         _idle(gauges, settings, taken)
-        captures = gauges.stop()
-        seen = Seen(gauges, power, captures, taken, settings, time_fidelity, scale)
+        _mark(bench, gauges, power, taken)
+        captures, unseen = _on_one_clock(gauges, power, gauges.stop(), taken)
+        seen = Seen(gauges, power, captures, taken, settings, time_fidelity, scale, unseen)
     found = joules_of(seen)
     problems = (*found.problems, *seen.clock_problems(), *seen.throttling())
     settings_kept = {
@@ -223,6 +229,52 @@ def _load(
     taken.blocks.append((batch_size, block))
 
 
+def _mark(bench: Bench, gauges: Gauges, power: Sequence[Pick], taken: Taken) -> None:
+    """Load the device in short pulses, where a channel of power stands on its meter's own clock."""
+    if all(p.channel.clock != "meter" for p in power):
+        return
+    pulse_ns = round(PULSE_S * 1e9)
+    with bench.child("energy-marker") as (child, _):
+        child.first()
+        child.measure(iterations=2, warmup_max=WARMUP_CALLS[0])
+        pulses = []
+        for _ in range(PULSES):
+            gauges.wait(PULSE_S)
+            block = child.measure(
+                iterations=2, warmup_max=0, min_duration_ns=pulse_ns, max_duration_ns=20 * pulse_ns
+            )
+            if not len(block.start_ns):
+                raise Unsupported(
+                    "it times its own calls, so nothing says when they ran.", where=bench.case.name
+                )
+            window = window_of(block, 1)
+            pulses.append((window.begin_ns, window.end_ns))
+        gauges.wait(PULSE_S)
+    taken.pulses.append(pulses)
+
+
+def _on_one_clock(
+    gauges: Gauges, power: Sequence[Pick], captures: Mapping[str, Capture], taken: Taken
+) -> tuple[dict[str, Capture], tuple[str, ...]]:
+    """Return the captures, a meter's own clock put on the device's; and the names of those where that fails."""
+    aligned, unseen = dict(captures), []
+    for pick in power:
+        if pick.channel.clock != "meter":
+            continue
+        capture = captures[pick.name]
+        before, after = (
+            alignment.find_pulses(capture.t_ns, capture.values, pulses, last=last)
+            for pulses, last in zip(taken.pulses, (False, True), strict=True)
+        )
+        if before is None or after is None:
+            unseen.append(pick.name)
+            continue
+        clock = alignment.ClockMap(before, after)
+        gauges.maps[pick.instrument.name] = clock
+        aligned[pick.name] = replace(capture, t_ns=clock.to_local(capture.t_ns))
+    return aligned, tuple(unseen)
+
+
 def _calls(bench: Bench, child: Child, duration_s: float, call_wall_s: float) -> MeasuredBlock:
     few, many = WARMUP_CALLS
     with bench.board.connection.quiet():
@@ -263,6 +315,7 @@ class Seen:
     settings: EnergySettings
     time_fidelity: Fidelity
     scale: float
+    unseen: tuple[str, ...] = ()  # meters in whose traces the pulses of load don't show
 
     @property
     def fidelity(self) -> Fidelity:
@@ -273,6 +326,12 @@ class Seen:
 
     def clock_problems(self) -> tuple[str, ...]:
         """Return why the clocks aren't one; () where they are."""
+        if self.unseen:
+            return tuple(
+                f"{name}: its clock can't be tied to the device's: pulses of load don't show in its trace, "
+                "or it doesn't cover them"
+                for name in self.unseen
+            )
         off_s = self.clock_uncertainty_ns() / 1e9
         most = self.settings.max_clock_uncertainty_s
         if off_s <= most:

@@ -16,6 +16,7 @@ from harness import instruments
 from harness.alignment import ClockMap, Offset, RoundTrip, estimate_offset
 from harness.connect.qemu import QemuConnection
 from harness.errors import ConfigError, Unsupported, nearest
+from harness.instruments import onboard
 from harness.instruments.base import Context, Instrument
 from harness.measure.bench import Bench
 from harness.measure.board_meter import BoardMeter
@@ -73,9 +74,8 @@ class Gauges:
         fit = (ChannelKind.POWER_W, ChannelKind.ENERGY_J)
         if wanted:
             return tuple(self.named(name, fit) for name in wanted)
-        mine = [p for p in self.picks if p.channel.clock != "meter"]
         for kind in fit:
-            found = [p for p in mine if p.channel.kind is kind]
+            found = [p for p in self.picks if p.channel.kind is kind]
             declared = [p for p in found if p.instrument is not self.own]
             chosen = declared or found
             if len(chosen) == 1:
@@ -96,9 +96,6 @@ class Gauges:
             what = f"no channel `{name}`{nearest(name, by_name)}. {self.listed().capitalize()}"
             raise ConfigError(f"{what}.", where=self.where)
         found = by_name[name]
-        if found.channel.clock == "meter":
-            what = f"channel `{name}` stands on its meter's own clock, and nothing ties that to the device's"
-            raise Unsupported(f"{what}.", where=self.where, next_step="Read the meter through the host.")
         if found.channel.kind not in kinds:
             wanted = " or ".join(kinds)
             raise ConfigError(
@@ -170,7 +167,7 @@ class Gauges:
         return self.maps[pick.instrument.name].uncertainty_ns
 
     def _offset(self, channel: Channel) -> Offset:
-        if channel.clock == "device":
+        if channel.clock != "host":  # the device's own needs none, a meter's is aligned by load
             return Offset(0, 0.0, 0.0)
         return estimate_offset(round_trips(self.device_ns))
 
@@ -220,9 +217,12 @@ def open_gauges(bench: Bench) -> Iterator[Gauges]:
             opened.callback(meter.close)
             found += [_pick(meter, channel) for channel in meter.channels()]
         else:
-            own = DeviceSampler(board.client, where=board.device.name, cpus=_other_cpus(bench))
+            chips = onboard.declared_chips(board.device.instruments)
+            own = DeviceSampler(board.client, where=board.device.name, cpus=_other_cpus(bench), i2c=chips)
             opened.callback(own.close)
-            found += [_pick(own, channel) for channel in own.channels()]
+            # an instrument of kind `onboard` picks from them, by its own name
+            if all(spec.kind != onboard.NAME for spec in board.device.instruments):
+                found += [_pick(own, channel) for channel in own.channels()]
         for spec in board.device.instruments:
             instrument = instruments.open_instrument(spec, Context(board=own))
             opened.callback(instrument.close)

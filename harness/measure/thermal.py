@@ -78,6 +78,8 @@ def measure_thermal(bench: Bench) -> Observation:
     """Take one thermal run. It ends INVALID where the start band isn't reached."""
     time_fidelity = require_clock(bench)
     settings, scale = settings_of(bench)
+    model = bench.board.device.type.power_model
+    require_band(settings, model.trip_c if model and scale < 1 else None, bench.board.device.where)
     with open_gauges(bench) as gauges:
         watched = watch(gauges, settings)
         kept = _kept(settings, scale, watched)
@@ -477,7 +479,7 @@ def with_heat(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
 
 
 def require_band(settings: ThermalSettings, trip_temp_c: float | None, where: str) -> None:
-    """Raise ConfigError where a board would begin its run throttled."""
+    """Raise ConfigError where a board that trips there would begin its run throttled."""
     high = settings.start_temp_c[1]
     if trip_temp_c is not None and trip_temp_c <= high:
         what = f"its trip point, {trip_temp_c:g} °C, is not above the start band's {high:g} °C"

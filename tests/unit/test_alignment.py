@@ -14,6 +14,7 @@ from harness.alignment import (
     RoundTrip,
     counted,
     estimate_offset,
+    find_pulses,
     find_rise,
     integrate,
     shift_error,
@@ -138,3 +139,42 @@ def test_a_rise_is_found_where_it_is():
 def test_noise_alone_is_no_rise(seed):
     v = np.random.default_rng(seed).normal(2, 0.1, 200)
     assert find_rise(np.arange(200) * S // 10, v, 10 * S, 10 * S) is None
+
+
+def pulsed(rate_hz: float, offset_ns: int, drift: float, noise: float = 0.05, seed: int = 1):
+    """Return a meter's trace on its own clock, and the pulses before and after ten seconds of load."""
+    device = (np.arange(round(40 * rate_hz)) * S / rate_hz).astype(np.int64) + 5 * S
+    first = [(8 * S + k * S * 4 // 5, 8 * S + k * S * 4 // 5 + S * 2 // 5) for k in range(4)]
+    later = [(a + 28 * S, b + 28 * S) for a, b in first]
+    watts = np.full(device.size, 2.0)
+    for a, b in [*first, *later, (15 * S, 30 * S)]:
+        watts[(device >= a) & (device < b)] = 5.0
+    watts += np.random.default_rng(seed).normal(0, noise, device.size)
+    meter = device + offset_ns + np.rint((device - 5 * S) * drift).astype(np.int64)
+    return meter, watts, first, later
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "offset_ns", "drift"),
+    [(1000, 2 * S, 1e-4), (100, -2 * S, -1e-4), (20, 1_700_000_000 * S, 5e-5), (5000, 123, 0.0)],
+)
+def test_a_clock_that_cant_be_asked_is_found_by_pulses_of_load(rate_hz, offset_ns, drift):
+    t, v, first, later = pulsed(rate_hz, offset_ns, drift)
+    before, after = find_pulses(t, v, first), find_pulses(t, v, later, last=True)
+    assert before is not None
+    assert after is not None
+    clock = ClockMap(before, after)
+    device = np.array([15 * S, 30 * S], dtype=np.int64)
+    meter = device + offset_ns + np.rint((device - 5 * S) * drift).astype(np.int64)
+    off = np.abs(clock.to_local(meter) - device).max()
+    assert off <= clock.uncertainty_ns + 1
+    assert clock.uncertainty_ns <= 1.6 * S / rate_hz
+
+
+def test_pulses_that_dont_show_give_no_clock():
+    t, v, first, _ = pulsed(100, 0, 0.0)
+    noise = np.random.default_rng(3).normal(2, 0.3, v.size)
+    assert find_pulses(t, noise, first) is None
+    assert find_pulses(t, np.full(v.size, 2.0), first) is None
+    assert find_pulses(t[:5], v[:5], first) is None
+    assert find_pulses(t, v, []) is None

@@ -16,6 +16,7 @@ from harness.measure.thermal import (
     Watched,
     is_steady,
     reach_band,
+    require_band,
     summarise,
     throttled_times,
     watch,
@@ -181,12 +182,16 @@ def test_power_is_picked_or_asked_for():
         gauges(rail, TEMP).power(["device/temp"])
     with pytest.raises(Unsupported, match=r"no channel shows power; there are: device/temp \(temp_c\)"):
         gauges(TEMP).power(())
-    own_clock = pick("p3", ChannelKind.POWER_W, clock="meter")
-    with pytest.raises(Unsupported, match="its meter's own clock"):
-        gauges(own_clock).power(["device/p3"])
 
 
 def test_heat_is_no_breach_of_a_run_that_heats():
     hot = Condition("throttling", "0x0 before, 0x4 after", "none", False)
     stepped = Condition("wall clock", "+3 s", "within 0.5 s", False)
     assert [c.ok for c in with_heat([hot, stepped])] == [True, False]
+
+
+def test_a_trip_point_below_the_start_band_is_refused():
+    require_band(SETTINGS, None, "devices.pi")
+    require_band(SETTINGS, 80.0, "devices.pi")
+    with pytest.raises(ConfigError, match=r"its trip point, 50 °C, is not above the start band's 50 °C"):
+        require_band(SETTINGS, 50.0, "devices.pi")
