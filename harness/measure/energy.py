@@ -256,7 +256,7 @@ def _mark(bench: Bench, gauges: Gauges, power: Sequence[Pick], taken: Taken) -> 
 def _on_one_clock(
     gauges: Gauges, power: Sequence[Pick], captures: Mapping[str, Capture], taken: Taken
 ) -> tuple[dict[str, Capture], tuple[str, ...]]:
-    """Return the captures, a meter's own clock put on the device's; and the names of those where that fails."""
+    """Return the captures, a meter's own clock put on the device's; and the names of those where it fails."""
     aligned, unseen = dict(captures), []
     for pick in power:
         if pick.channel.clock != "meter":

@@ -86,6 +86,8 @@ def _lines(run: Run, traces: Sequence[Mapping[str, Any]]) -> list[_Line]:
             raw.append((title, str(trace.get("unit")), row, at.values, held.values))
     if not raw:
         return []
+    order = [row for row, _ in _ROWS.values()]
+    raw.sort(key=lambda line: order.index(line[2]) if line[2] in order else len(order))
     raw += _speed(run)
     start = min(int(t.min()) for *_, t, _ in raw)
     found = []
