@@ -11,7 +11,8 @@ import pytest
 
 from harness.alignment import ClockMap, Offset
 from harness.instruments.health import compute_health
-from harness.measure.energy import Seen, Taken, Window, joules_of, summarise
+from harness.measure.energy_numbers import summarise
+from harness.measure.joules import Seen, Taken, Window, joules_of
 from harness.measure.sampling import Gauges, Pick
 from harness.model import Capture, Channel, ChannelKind, EnergySettings, Fidelity
 from harness.remote.sampler import SamplerReport
@@ -137,9 +138,7 @@ def test_throttling_in_a_window_makes_the_run_invalid():
         capture = Capture(bits, t, values, compute_health(bits, t, values, rate_hz=1.0, stale_s=0))
         return summarise(seen(beside={"device/bits": capture}), {}).invalid
 
-    assert run(np.where(t > 25 * S, 4.0, 0.0)).startswith(
-        "throttled during its windows: 6 readings"
-    )
+    assert run(np.where(t > 25 * S, 4.0, 0.0)).startswith("throttled during its windows: 6 readings")
     assert run(np.where(t < 10 * S, 4.0, 0.0)) == ""  # before any load
     assert run(np.full(t.size, float(0x50000))) == ""  # long ago, since boot
 

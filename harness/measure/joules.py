@@ -1,0 +1,277 @@
+"""Windows of calls and traces of power → joules, and what is wrong with the samples or the clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness import alignment
+from harness.instruments.health import describe_problems
+from harness.measure.sampling import HEAT_BITS, Gauges, Pick, worse_fidelity
+from harness.measure.traces import trace_settings
+from harness.model import (
+    Capture,
+    ChannelKind,
+    Condition,
+    EnergySettings,
+    Fidelity,
+)
+from harness.remote import MeasuredBlock
+
+# a place without samples that an integral may bridge: so many periods, or so much of its window (chosen: a
+# sampler that lost its core for a moment loses nothing where power is steady)
+GAP_PERIODS, GAP_RATIO = 10, 0.1
+MIN_RATE_RATIO = 0.9  # of the rate that was asked for
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of the device's clock in which calls ran; none ran where `calls` is 0 (idle)."""
+
+    begin_ns: int
+    end_ns: int
+    calls: int = 0
+    batch_size: int = 1
+    arm: int = 0
+
+    @property
+    def duration_s(self) -> float:
+        return (self.end_ns - self.begin_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Joules:
+    """What a window took: its energy, how far off that may be by the meter and by the clocks.
+
+    `meter_j` is None where the meter's maker states nothing.
+    """
+
+    window: Window
+    energy_j: float
+    meter_j: float | None
+    clock_j: float
+
+    @property
+    def power_w(self) -> float:
+        return self.energy_j / self.window.duration_s
+
+
+@dataclass
+class Taken:
+    """Windows as they were taken, and the calls in them."""
+
+    windows: list[Window]
+    blocks: list[tuple[int, MeasuredBlock]]  # batch size, calls
+    idle: list[Window]
+    pulses: list[list[tuple[int, int]]] = field(default_factory=list)  # of load, before and after all
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that one energy run brought back."""
+
+    gauges: Gauges
+    power: tuple[Pick, ...]
+    captures: Mapping[str, Capture]  # by channel
+    taken: Taken
+    settings: EnergySettings
+    time_fidelity: Fidelity
+    scale: float
+    unseen: tuple[str, ...] = ()  # meters in whose traces the pulses of load don't show
+
+    @property
+    def fidelity(self) -> Fidelity:
+        return worse_fidelity(self.time_fidelity, *(p.channel.fidelity for p in self.power))
+
+    def clock_uncertainty_ns(self) -> float:
+        return max(self.gauges.clock_uncertainty_ns(p) for p in self.power)
+
+    def clock_problems(self) -> tuple[str, ...]:
+        """Return why the clocks aren't one; () where they are."""
+        if self.unseen:
+            return tuple(
+                f"{name}: its clock can't be tied to the device's: pulses of load don't show in its trace, "
+                "or it doesn't cover them"
+                for name in self.unseen
+            )
+        off_s = self.clock_uncertainty_ns() / 1e9
+        most = self.settings.max_clock_uncertainty_s
+        if off_s <= most:
+            return ()
+        return (
+            f"meter and device are aligned within ±{off_s:.3g} s, at most ±{most:g} s allowed. Shorten the "
+            "way between them, or raise energy.max_clock_uncertainty_s",
+        )
+
+    def throttling(self) -> tuple[str, ...]:
+        """Return whether the traces show throttling in a window under load: then nothing of it counts."""
+        import numpy as np
+
+        for name, capture in self.captures.items():
+            if capture.channel.kind is not ChannelKind.THROTTLE_BITS:
+                continue
+            held = (np.nan_to_num(capture.values).astype(np.int64) & HEAT_BITS) != 0
+            spans = [(w.begin_ns, w.end_ns) for w in self.taken.windows]
+            inside = sum(int((held & (capture.t_ns >= a) & (capture.t_ns <= b)).sum()) for a, b in spans)
+            if inside:
+                temps = [
+                    float(np.nanmax(c.values))
+                    for c in self.captures.values()
+                    if c.channel.kind is ChannelKind.TEMP_C and np.isfinite(c.values).any()
+                ]
+                at = f", up to {max(temps):.1f} °C" if temps else ""
+                what = f"throttled during its windows: {inside} readings of {name} say so{at}"
+                return (f"{what}. Cool the board, or measure what heat does with the thermal suite",)
+        return ()
+
+    def conditions(self) -> list[Condition]:
+        """Return the lines of the envelope that only this suite has."""
+        off_ns, most_s = self.clock_uncertainty_ns(), self.settings.max_clock_uncertainty_s
+        lines = [
+            Condition(
+                "one clock",
+                f"power within ±{off_ns / 1e6:.3g} ms of the device's clock",
+                f"±{most_s * 1e3:g} ms",
+                off_ns / 1e9 <= most_s,
+                "Shorten the way between meter and device.",
+            )
+        ]
+        if (edge := self._edge()) is not None:
+            lines.append(edge)
+        report = self.gauges.own.report if self.gauges.own else None
+        if report is not None and report.rate_got_hz is not None:
+            kept = report.rate_got_hz >= MIN_RATE_RATIO * report.rate_asked_hz
+            lines.append(
+                Condition(
+                    "sampler",
+                    f"{report.rate_got_hz:.4g} Hz, jitter p99 {(report.jitter_p99_ns or 0) / 1e6:.3g} ms, "
+                    f"{report.missed} left out, {report.cpu_ratio or 0:.2%} of a core",
+                    f"{report.rate_asked_hz:g} Hz",
+                    True if kept else None,
+                    "Another process held its core: pin the model to another one.",
+                )
+            )
+        return lines
+
+    def _edge(self) -> Condition | None:
+        """Return whether power rose when the first load began; None where nothing was sampled then."""
+        pick = self.power[0]
+        capture = self.captures[pick.name]
+        if pick.channel.kind is not ChannelKind.POWER_W or not self.taken.windows or not self.taken.idle:
+            return None
+        first, idle = self.taken.windows[0], self.taken.idle[0]
+        if capture.t_ns.size < 6:
+            return None
+        middle, reach = (idle.end_ns + first.begin_ns) // 2, (first.begin_ns - idle.end_ns) // 2 + 2 * 10**9
+        edge = alignment.find_rise(capture.t_ns, capture.values, middle, reach)
+        expected = "power rises between the end of idle and the first window"
+        if edge is None:
+            return Condition("load edge", "no step stands out", expected, None)
+        slack = edge.uncertainty_ns + self.clock_uncertainty_ns() + 0.25e9
+        early_s, late_s = (idle.end_ns - edge.at_ns) / 1e9, (edge.at_ns - first.begin_ns) / 1e9
+        ok = -slack <= edge.at_ns - idle.end_ns and edge.at_ns - first.begin_ns <= slack
+        where = f"{early_s:.3g} s before idle ended" if early_s > 0 else (
+            f"{late_s:.3g} s after the window began" if late_s > 0 else f"{-late_s:.3g} s before the window"
+        )  # fmt: skip
+        return Condition(
+            "load edge",
+            f"+{edge.height:.3g} W, {where}",
+            expected,
+            ok,
+            "The meter's times aren't the device's: check its clock.",
+        )
+
+    def kept(self) -> dict[str, Any]:
+        """Return what the run keeps of how it was taken."""
+        labels = [] if self.scale == 1.0 else [f"durations scaled by {self.scale:g}: an emulated board"]
+        return {
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()},
+            "scaled": self.scale,
+            "labels": labels,
+            "power_channels": [p.name for p in self.power],
+            "boundary": " + ".join(dict.fromkeys(p.channel.boundary or "not stated" for p in self.power)),
+            "windows": [asdict(w) for w in (*self.taken.idle, *self.taken.windows)],
+            "clock_uncertainty_ns": self.clock_uncertainty_ns(),
+            **trace_settings(self.captures.values()),
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """Energies of all windows, or what is wrong with the samples."""
+
+    idles: tuple[Joules, ...]
+    loads: tuple[Joules, ...]
+    problems: tuple[str, ...]
+
+
+def joules_of(seen: Seen) -> Found:
+    """Return the energy of each window. A window whose samples don't cover it is a problem, never 0."""
+    problems = [p for pick in seen.power for p in _flaws(seen.captures[pick.name])]
+    idles: list[Joules] = []
+    loads: list[Joules] = []
+    for windows, into in ((seen.taken.idle, idles), (seen.taken.windows, loads)):
+        for window in windows:
+            found = _energy(seen, window)
+            if isinstance(found, str):
+                problems.append(found)
+            else:
+                into.append(found)
+    return Found(tuple(idles), tuple(loads), tuple(dict.fromkeys(problems)))
+
+
+def _flaws(capture: Capture) -> list[str]:
+    """Return what makes any sample doubtful; missing ones are the windows' affair."""
+    health = capture.health
+    if not (health.got == 0 or health.stale or health.out_of_range or health.rollbacks):
+        return []
+    return list(describe_problems(capture))
+
+
+def _energy(seen: Seen, window: Window) -> Joules | str:
+    energy_j, clock_j, meter_j = 0.0, 0.0, 0.0
+    stated = True
+    for pick in seen.power:
+        capture = seen.captures[pick.name]
+        part = _part(pick, capture, window, seen.settings.rate_hz)
+        if isinstance(part, str):
+            return part
+        energy_j += part
+        channel = pick.channel
+        if channel.uncertainty_ratio is None and channel.uncertainty_abs is None:
+            stated = False
+        # a power's absolute error lasts as long as the window; a counter's is there once at each end
+        times = window.duration_s if channel.kind is ChannelKind.POWER_W else 2.0
+        meter_j += abs(part) * (channel.uncertainty_ratio or 0.0) + (channel.uncertainty_abs or 0.0) * times
+        off = seen.gauges.clock_uncertainty_ns(pick)
+        if off:
+            shift = alignment.shift_error(
+                capture.t_ns, capture.values, window.begin_ns, window.end_ns, off,
+                counter=channel.kind is ChannelKind.ENERGY_J,
+            )  # fmt: skip
+            if shift is None:
+                return f"{pick.name}: no samples around a window's ends"
+            clock_j += shift
+    if energy_j <= 0:
+        return f"power adds up to {energy_j:.3g} J over a window: no board runs on that"
+    return Joules(window, energy_j, meter_j if stated else None, clock_j)
+
+
+def _part(pick: Pick, capture: Capture, window: Window, rate_hz: float) -> float | str:
+    """Return one channel's energy over a window, or why there is none."""
+    import numpy as np
+
+    begin, end = window.begin_ns, window.end_ns
+    if pick.channel.kind is ChannelKind.ENERGY_J:
+        found = alignment.counted(capture.t_ns, capture.values, begin, end)
+    else:
+        rate = min(rate_hz, pick.channel.rate_hz or rate_hz)
+        gap_ns = max(GAP_PERIODS / rate, GAP_RATIO * window.duration_s) * 1e9
+        order = np.argsort(capture.t_ns, kind="stable")
+        found = alignment.integrate(capture.t_ns[order], capture.values[order], begin, end, max_gap_ns=gap_ns)
+    if found.value is None:
+        what = f"its samples cover {found.covered_ratio:.1%} of a window of {window.duration_s:.3g} s"
+        said = "; ".join(capture.health.errors)
+        return f"{pick.name}: {what}, {found.n} inside" + (f" ({said})" if said else "")
+    return found.value
