@@ -11,6 +11,7 @@ from harness import board as boards
 from harness import leases
 from harness import registry as registries
 from harness.cli import calibrate, capture, chamber
+from harness.cli.check_instruments import describe_instruments
 from harness.cli.options import (
     DEVICE_HELP,
     add_command,
@@ -86,8 +87,9 @@ def add_parser(commands: Any) -> None:
 
 
 _LIST = "List the devices of devices.toml: how each is reached, whether it is up, and who holds it."
-_CHECK = """Connect to a device, or to each, start the agent there and print what it is. An emulated
-one that isn't up is booted for it. The exit code is the first failure's (docs/errors.md)."""
+_CHECK = """Connect to a device, or to each, start the agent there and print what it is and what its
+instruments read. An emulated one that isn't up is booted for it. The exit code is the first failure's
+(docs/errors.md)."""
 _UP = """Start an emulated device that stays until `down` or the end of its lifetime. Sessions and
 `deploy` use it as it is. `up` of one that is up already prolongs its lifetime."""
 _DOWN = "Stop an emulated device that `up` started. Its disk goes with it."
@@ -154,12 +156,13 @@ def _describe(device: Device) -> str:
         try:
             d = board.facts.details
             free = int(board.client.request("store_status").args["free_bytes"])
+            readings = "".join(f"\n{line}" for line in describe_instruments(board))
         finally:
             board.close()
     return (
         f"{device.name}: ok  {d.get('model') or board.facts.platform}, {len(d['cpus'])} cores, "
         f"{format_bytes(d['ram_bytes'])} RAM, {format_bytes(free)} free, "
-        f"kernel {d['kernel']}, Python {d['python']}"
+        f"kernel {d['kernel']}, Python {d['python']}{readings}"
     )
 
 

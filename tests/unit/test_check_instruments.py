@@ -1,0 +1,42 @@
+"""`harness devices check`: the unit's instruments are read, and one that fails is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.meters import CSV, SCPI, read_spec, tell
+from support.scpi_peer import running_peer
+
+from harness.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIL_HARNESS_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", os.fspath(tmp_path))
+
+
+def test_readings_of_a_meter_are_shown_and_a_silent_one_is_not_ok(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_peer() as port:
+        read_spec(tmp_path, SCPI.format(address=f"TCPIP::127.0.0.1::{port}::SOCKET", library="@py"))
+        command = ["devices", "--devices", str(tmp_path / "devices.toml"), "check", "board"]
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert "board: ok" in out
+        assert "  meter/supply: 4.20 W (power_w, rail)" in out
+        assert "  meter/volts: 5.00 V (voltage_v)" in out
+        tell(port, "TEST:MODE garbage")
+        assert main(command) != 0
+        assert "board: NOT OK  devices.board.instruments.meter" in capsys.readouterr().out
+
+
+def test_a_file_that_nobody_has_written_yet_is_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_spec(tmp_path, CSV.format(path=tmp_path / "none.csv"))
+    assert main(["devices", "--devices", str(tmp_path / "devices.toml"), "check", "board"]) == 0
+    assert "meter/supply: its file is read after a run" in capsys.readouterr().out
