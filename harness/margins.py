@@ -54,7 +54,7 @@ def judge_alone(c: Comparison, margin: float | None, metric: Metric) -> Judgemen
     if not math.isfinite(c.value) or any(math.isnan(n) for n in numbers) or not low <= c.value <= high:
         what = f"{_named(c)}: {c.value:g} with bounds {c.low} and {c.high} is no interval"
         return Judgement(Verdict.INVALID, (what,))
-    said = f"{_named(c)}: {describe(c, metric)}"
+    said = f"{_named(c)}: {describe(c, metric, _digits(c, margin, metric))}"
     if margin is None:
         return Judgement(Verdict.NOT_JUDGED, (f"{said}; no margin is set for it", *c.reasons))
     limit = _limit(c, margin, metric)
@@ -75,28 +75,38 @@ def _named(c: Comparison) -> str:
     return f"{c.metric} ({scope})" if scope else c.metric
 
 
-def describe(c: Comparison, metric: Metric) -> str:
+def _digits(c: Comparison, margin: float | None, metric: Metric) -> int:
+    """Return how many digits tell the effect and its bounds from the margin, from 3 to 9."""
+    if margin is None:
+        return 3
+    limit = _limit(c, margin, metric)
+    apart = [n for n in (c.value, c.low, c.high) if n is not None and math.isfinite(n) and n != limit]
+    for digits in range(3, 9):
+        shown = signed_effect(c, limit, metric, digits)
+        if all(signed_effect(c, n, metric, digits) != shown for n in apart):
+            return digits
+    return 9
+
+
+def describe(c: Comparison, metric: Metric, digits: int = 3) -> str:
     """Return "+1.2% against `release` (+0.9% to +1.5%)"."""
     assert c.value is not None
-    text = f"{signed_effect(c, c.value, metric)} against `{c.baseline_name}`"
+    text = f"{signed_effect(c, c.value, metric, digits)} against `{c.baseline_name}`"
     if c.low is not None and c.high is not None:
-        return (
-            text
-            if c.low == c.high
-            else f"{text} ({signed_effect(c, c.low, metric)} to {signed_effect(c, c.high, metric)})"
-        )
+        low, high = (signed_effect(c, bound, metric, digits) for bound in (c.low, c.high))
+        return text if c.low == c.high else f"{text} ({low} to {high})"
     return f"{text} (no interval, n = {c.n})"
 
 
-def signed_effect(c: Comparison, effect: float, metric: Metric) -> str:
+def signed_effect(c: Comparison, effect: float, metric: Metric, digits: int = 3) -> str:
     """Return an effect as a change: "+1.25%", or "-0.4 points" of a metric that is a ratio itself."""
     if c.effect is Effect.RATIO:
         percent = 100 * (effect - 1)
-        # three digits, but never as a power of ten
-        return f"{percent:+.3g}%" if abs(percent) < 999.5 else f"{percent:+.0f}%"
+        # so many digits, but never as a power of ten
+        return f"{percent:+.{digits}g}%" if abs(percent) < 999.5 else f"{percent:+.0f}%"
     if metric.unit == "ratio":
-        return f"{100 * effect:+.3g} points"
-    text = format_quantity(effect, metric.unit, 3)
+        return f"{100 * effect:+.{digits}g} points"
+    text = format_quantity(effect, metric.unit, digits)
     return text if text.startswith("-") else f"+{text}"
 
 

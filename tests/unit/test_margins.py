@@ -71,6 +71,15 @@ def test_accuracy_is_a_difference_in_points(low, value, high, expected):
     assert verdict(comparison(value, low, high, "accuracy"), 0.01) is expected
 
 
+def test_a_bound_that_is_beyond_the_margin_is_not_shown_as_the_margin():
+    (said,) = judge_alone(comparison(1.116, 1.113, 1.11823), 0.118, P50).reasons[:1]
+    assert "(+11.3% to +11.82%): the interval reaches over its margin of 11.8%" in said
+    (said,) = judge_alone(comparison(-0.002, -0.010004, 0.004, "accuracy"), 0.01, ACCURACY).reasons[:1]
+    assert "(-1.0004 points to +0.4 points)" in said
+    (said,) = judge_alone(comparison(1.0, 0.995, 1.01), 0.01, P50).reasons[:1]  # at the margin: as it is
+    assert "to +1%)" in said
+
+
 def test_what_has_no_noise_may_be_at_its_margin():
     size = comparison(1.0, 1.0, 1.0, "model_size_bytes")
     assert verdict(size, 0.0) is Verdict.PASS
