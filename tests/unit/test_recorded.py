@@ -12,6 +12,7 @@ from support import records
 
 from harness.model import (
     WITHIN_ONE_PROCESS,
+    Budget,
     Condition,
     Effect,
     Fidelity,
@@ -252,7 +253,9 @@ def test_what_the_baseline_lacks_is_said_and_never_passes():
         "baseline `release` holds no latency_p50_ns (single_stream, batch 8) of digits_fp32_onnx on "
         "rpi4-emulated",
     )
-    assert results_of(_only(c), [])[0].verdict is Verdict.INVALID
+    set_margin = Budget("digits_fp32_onnx", "rpi4", "latency_p50_ns", None, batch_size=8, margin=0.01)
+    assert results_of(_only(c), [set_margin])[0].verdict is Verdict.INVALID
+    assert results_of(_only(c), [])[0].verdict is Verdict.NOT_JUDGED
 
 
 def test_what_each_run_judges_by_itself_is_not_compared():
