@@ -134,7 +134,9 @@ def test_what_can_not_be_is_refused(place: Place, capsys: pytest.CaptureFixture[
     assert place.kept == ()
 
 
-@pytest.mark.parametrize("option", ["--minutes=0", "--trials=0", "--margin=-1", "--margin=200", "--minutes=soon"])
+@pytest.mark.parametrize(
+    "option", ["--minutes=0", "--trials=0", "--margin=-1", "--margin=200", "--minutes=soon"]
+)
 def test_numbers_that_make_no_sense_are_refused(place: Place, option: str):
     with pytest.raises(SystemExit) as exit_:
         call("desk", "--model", TINY, option)
