@@ -25,7 +25,6 @@ from harness.remote import AgentClient
 from harness.remote.sampler import DeviceSampler
 
 ROUND_TRIPS = 16  # chosen: the shortest of so many is close to the shortest there is
-AMBIENT = "ambient"  # what the site of a channel is called that shows the air around the board
 POLL_S = (0.2, 5.0)  # how often a wait looks at the device's clock, at least and at most
 # of throttle bits as `vcgencmd get_throttled` numbers them, now: 1 frequency capped, 2 throttled, 3 soft
 # temperature limit (Raspberry Pi documentation); bit 0 is the supply's

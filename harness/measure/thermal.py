@@ -41,6 +41,7 @@ SAME_FREQ_RATIO = 0.01  # a frequency stands still within so much (chosen: as it
 THROTTLED_RATIO = 0.95  # of the frequency at first; below it a CPU is held back (as in envelope.py)
 AMBIENT_DRIFT_C = 2.0  # beyond it a run isn't one of one ambient
 _CPU_SITE = re.compile(r"cpu|soc|pkg|core|k10temp|package", re.IGNORECASE)
+_AIR = re.compile(r"ambient|chamber", re.IGNORECASE)  # in the site or boundary of what shows the air around it
 _WARMUP = 50
 
 
@@ -149,7 +150,7 @@ def watch(gauges: Gauges, settings: ThermalSettings) -> Watched:
     """
     picks = [p for p in gauges.picks if p.channel.clock != "meter"]
     temps = [p for p in picks if p.channel.kind is ChannelKind.TEMP_C]
-    ambient = next((p for p in temps if "ambient" in p.channel.site.lower()), None)
+    ambient = next((p for p in temps if _AIR.search(f"{p.channel.site} {p.channel.boundary}")), None)
     if settings.channel is not None:
         temp = gauges.named(settings.channel, (ChannelKind.TEMP_C,))
     else:
