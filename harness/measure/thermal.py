@@ -41,7 +41,7 @@ SAME_FREQ_RATIO = 0.01  # a frequency stands still within so much (chosen: as it
 THROTTLED_RATIO = 0.95  # of the frequency at first; below it a CPU is held back (as in envelope.py)
 AMBIENT_DRIFT_C = 2.0  # beyond it a run isn't one of one ambient
 _CPU_SITE = re.compile(r"cpu|soc|pkg|core|k10temp|package", re.IGNORECASE)
-_AIR = re.compile(r"ambient|chamber", re.IGNORECASE)  # in the site or boundary of what shows the air around it
+_AIR = re.compile(r"ambient|chamber", re.IGNORECASE)  # in site or boundary: the air around it
 _WARMUP = 50
 
 
