@@ -44,7 +44,7 @@ def select_models(
         try:
             chosen.append(_model(plan, text))
         except ConfigError as error:
-            problems += error.problems
+            problems.append(str(error))
     if problems:
         raise ConfigError(problems, where="--model")
     models = chosen if given else list(plan.models)
@@ -66,7 +66,7 @@ def require_usable(models: Iterable[PlanModel], own: Sequence[CommandRuntime] = 
         except ConfigError as error:
             problems.append(str(error) if error.where else f"{model.path}: {error}")
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(list(dict.fromkeys(problems)))  # a candidate and its baseline share their inputs
 
 
 def require_model_file(path: Path) -> None:
@@ -88,7 +88,10 @@ def _model(plan: Plan, text: str) -> PlanModel:
     path = Path(text).resolve()
     if not path.exists():
         if equals and name:
-            raise ConfigError(f"`{name}` is no model of the plan{nearest(name, by_name)}")
+            raise ConfigError(
+                f"`{name}` is no model of the plan{nearest(name, by_name)}",
+                next_step=f"Name it in the plan as models.{name}, or give the file alone: --model {file}.",
+            )
         raise ConfigError(f"no such model file or plan model: {text}{_hint(text, by_name)}")
     same = [m for m in plan.models if m.path.resolve() == path]
     if same:

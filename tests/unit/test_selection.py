@@ -7,7 +7,7 @@ import pytest
 from harness.agent.args import Args
 from harness.errors import ConfigError
 from harness.model import Plan, PlanModel, RuntimeSpec
-from harness.selection import require_model_file, select_models
+from harness.selection import require_model_file, require_usable, select_models
 
 
 @pytest.fixture
@@ -93,3 +93,17 @@ def test_names_are_plain_file_names_and_each_of_one_file(tmp_path):
 def test_a_file_given_twice_is_one_model(plan, tmp_path):
     (tmp_path / "new.onnx").write_bytes(b"x")
     assert names(select_models(plan, [str(tmp_path / "new.onnx")] * 2, (), {})) == ["new.onnx"]
+
+
+def test_a_name_that_the_plan_lacks_says_what_to_do(plan):
+    with pytest.raises(ConfigError) as caught:
+        select_models(plan, ["c=new.onnx"], (), {})
+    assert "`c` is no model of the plan" in str(caught.value)
+    assert "Name it in the plan as models.c, or give the file alone: --model new.onnx." in str(caught.value)
+
+
+def test_a_file_that_two_models_lack_is_told_once(plan, tmp_path):
+    a = PlanModel("a", tmp_path / "a.onnx", inputs_path=tmp_path / "gone.npz")
+    with pytest.raises(ConfigError) as caught:
+        require_usable([a, PlanModel("a.baseline", tmp_path / "a.onnx", inputs_path=tmp_path / "gone.npz")])
+    assert str(caught.value).count("gone.npz: no such inputs file") == 1
