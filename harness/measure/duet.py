@@ -84,7 +84,7 @@ def measure_duet(
     return Observation(
         comparisons=tuple(_told(c, looks, settings.looks) for c in comparisons),
         series=tuple(_series(arms)),
-        conditions=_conditions(arms, settings),
+        conditions=(_alike(bench, baseline), *_conditions(arms, settings)),
         settings={
             **asdict(settings),
             "seed": seed,
@@ -195,6 +195,18 @@ def _series(arms: Arms) -> list[Series]:
             values = np.array([pair[arm] for pair in pairs], dtype=np.int64)
             found.append(Series(metric, "ns", values, each, arms.blocks[0].clock, arm=label))
     return found
+
+
+def _alike(bench: Bench, baseline: Bench) -> Condition:
+    """Return whether both arms are fed the same: what differs is another job, and the reader should know."""
+    alike = bench.inputs.sha256 == baseline.inputs.sha256
+    return Condition(
+        "inputs of both arms",
+        "the same" if alike else "each its own: the models take different ones",
+        "the same",
+        True if alike else None,
+        "Compare models that take the same inputs, or read the ratio as one of two jobs.",
+    )
 
 
 def _conditions(arms: Arms, settings: DuetSettings) -> tuple[Condition, ...]:

@@ -300,6 +300,7 @@ class Player:
         self.asked: list[dict[str, Any]] = []
         self.alive: set[str] = set()
         self.free_bytes: int | None = None
+        self.fed = "inputs"
         self.device = SimpleNamespace(pinned_cpus=(), timeout_s=10.0, name="pi")
         self.details = {"cpus": list(cpus)}
         monkeypatch.setattr(duets, "run_duet", self._run)
@@ -335,6 +336,7 @@ class Player:
             runtime="onnxruntime==1.20.1",
         )
         return SimpleNamespace(
+            inputs=SimpleNamespace(sha256=self.fed),
             board=board,
             case=case,
             child=child,
@@ -475,3 +477,16 @@ def test_whether_both_models_fit(player, free_bytes, why):
     assert why is None or why in found
     # where nothing says how much is free, or plenty is, nothing is loaded to see
     assert bool(player.loaded) == (free_bytes is not None and free_bytes < 1 << 30)
+
+
+def test_arms_that_are_fed_differently_are_shown_and_break_nothing(player):
+    def fed(ours: str, theirs: str) -> Any:
+        benches = []
+        for player.fed in (ours, theirs):
+            benches.append(player.bench("aa"))
+        seen = measure_duet(benches[0], benches[1], "release", seed=7, settings=SETTINGS)
+        return next(c for c in seen.conditions if c.name == "inputs of both arms")
+
+    assert fed("same", "same").ok is True
+    line = fed("one", "other")
+    assert (line.ok, line.observed) == (None, "each its own: the models take different ones")
