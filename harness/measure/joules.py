@@ -156,6 +156,8 @@ class Seen:
 
     def _edge(self) -> Condition | None:
         """Return whether power rose when the first load began; None where nothing was sampled then."""
+        import numpy as np
+
         pick = self.power[0]
         capture = self.captures[pick.name]
         if pick.channel.kind is not ChannelKind.POWER_W or not self.taken.windows or not self.taken.idle:
@@ -166,6 +168,13 @@ class Seen:
         middle, reach = (idle.end_ns + first.begin_ns) // 2, (first.begin_ns - idle.end_ns) // 2 + 2 * 10**9
         edge = alignment.find_rise(capture.t_ns, capture.values, middle, reach)
         expected = "power rises between the end of idle and the first window"
+        read = capture.values[np.isfinite(capture.values)]
+        if edge is None and read.size and np.ptp(read) == 0:
+            # a live reading has noise, and a load: this is what a meter that hangs looks like
+            seen = f"{read.size} readings, all exactly {float(read[0]):.6g} W"
+            return Condition(
+                "load edge", seen, expected, False, "Check that the meter is alive and in the path."
+            )
         if edge is None:
             return Condition("load edge", "no step stands out", expected, None)
         slack = edge.uncertainty_ns + self.clock_uncertainty_ns() + 0.25e9

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -53,6 +57,28 @@ def sensors(root: Path, *, power: bool = True) -> Path:
     return root / "board"
 
 
+@contextlib.contextmanager
+def alive(board: Path) -> Iterator[None]:
+    """Let the meter's last digit move meanwhile, as a real one's does."""
+    file, ending = board / "sys/class/hwmon/hwmon0/power1_input", threading.Event()
+
+    def move() -> None:
+        for reading in itertools.cycle(("3500000", "3500010", "3499990")):
+            fresh = file.with_suffix(".new")
+            fresh.write_text(reading + "\n")
+            fresh.replace(file)
+            if ending.wait(0.03):
+                return
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+
+
 def prepared(root: Path) -> Repository:
     repository = Repository.make(root / "theirs")
     repository.write_plan(PLAN)
@@ -64,8 +90,10 @@ def prepared(root: Path) -> Repository:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     root = tmp_path_factory.mktemp("power")
-    env = {"HIL_AGENT_SENSORS_ROOT": str(sensors(root))}
-    return prepared(root).pytest("--device", "local", "-m", "power or thermal", env=env)
+    board = sensors(root)
+    with alive(board):
+        env = {"HIL_AGENT_SENSORS_ROOT": str(board)}
+        return prepared(root).pytest("--device", "local", "-m", "power or thermal", env=env)
 
 
 def row(done: Finished, metric: str, batch_size: int = 1) -> dict:
@@ -77,11 +105,20 @@ def test_energy_and_heat_are_measured_and_judged(both):
     assert both.returncode == 1, both.output  # it idles at 3.5 W, and 2 W is its budget
     assert row(both, "energy_per_inference_j")["verdict"] == "PASS"
     assert row(both, "energy_per_inference_j", 2)["value"] > 0
-    assert (row(both, "idle_power_w")["value"], row(both, "idle_power_w")["verdict"]) == (3.5, "FAIL")
+    assert row(both, "idle_power_w")["value"] == pytest.approx(3.5, rel=1e-4)
+    assert row(both, "idle_power_w")["verdict"] == "FAIL"
     assert "idle_power_w (energy): even its lower bound, 3.50 W, is above" in both.output
     assert row(both, "peak_temp_c")["verdict"] == "PASS"
     assert row(both, "sustained_ratio")["value"] > 0
     assert row(both, "throttled_s")["value"] is None  # nothing here would show it
+
+
+def test_a_meter_that_hangs_judges_nothing(tmp_path):
+    env = {"HIL_AGENT_SENSORS_ROOT": str(sensors(tmp_path))}
+    done = prepared(tmp_path).pytest("--device", "local", "-m", "power", env=env)
+    assert done.returncode == 11, done.output
+    assert "all exactly 3.5 W" in done.output
+    assert "Check that the meter is alive" in done.output
 
 
 def test_every_number_says_what_it_stands_on(both):

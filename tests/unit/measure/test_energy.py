@@ -152,8 +152,15 @@ def test_an_edge_in_the_wrong_place_shows_a_wrong_clock():
     capture = late.captures["meter/power"]
     late.captures["meter/power"] = replace(capture, t_ns=capture.t_ns + S)
     assert edge(late) is False
-    flat = seen(np.full(4200, 3.0))
-    assert edge(flat) is None
+    noise = np.random.default_rng(1).normal(3.0, 0.05, 4200)
+    assert edge(seen(noise)) is None  # no step stands out
+
+
+def test_a_meter_that_never_moves_is_no_meter():
+    stuck = seen(np.full(4200, 4.2))
+    (line,) = (c for c in stuck.conditions() if c.name == "load edge")
+    assert line.ok is False
+    assert line.observed.endswith("readings, all exactly 4.2 W")
 
 
 def test_estimates_stay_estimates():
