@@ -46,7 +46,7 @@ def errors_within(meter: Meter, channel_id: str, window_ns: int = WINDOW_NS) -> 
             errors.append(error)
         if errors and time.monotonic_ns() > begin + window_ns:
             break
-        time.sleep(0.002)  # a file that isn't there fails within microseconds: the poller has to come to it too
+        time.sleep(0.002)  # a file that is gone fails within microseconds: the poller must come to it too
     return errors
 
 
