@@ -78,7 +78,7 @@ class SftpFiles:
                 raise
             except OSError as error:
                 raise files.device_read_error(self._where, source, error) from error
-            with contextlib.closing(remote):
+            with _closing(remote):
                 attributes = remote.stat()
                 if not stat.S_ISREG(attributes.st_mode or stat.S_IFREG):
                     irregular = OSError(errno.EINVAL, "not a regular file")
@@ -102,7 +102,7 @@ class SftpFiles:
         client, self._client = self._client, None
         if client is not None:
             # closing writes to the peer, which may be gone: that is told by whoever needed it
-            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+            with contextlib.suppress(paramiko.SSHException, paramiko.SFTPError, EOFError, OSError):
                 client.close()
 
     @contextlib.contextmanager
@@ -119,7 +119,7 @@ class SftpFiles:
         except TimeoutError as error:
             self.close()
             raise self._no_headway(path, deadline) from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
             self.close()
             raise self._describe_end(error) from error
         except BaseException:
@@ -145,7 +145,7 @@ class SftpFiles:
         deadline: Deadline,
         progress: Progress | None,
     ) -> None:
-        with contextlib.closing(sftp.open(temporary, "wx")) as out:
+        with _closing(sftp.open(temporary, "wx")) as out:
             sent_bytes = 0
 
             def write(data: memoryview) -> None:
@@ -253,6 +253,22 @@ class _RemoteReader:
             raise self._owner.describe_read(self._source, error, self._deadline) from error
         self._offset += len(data)
         return data
+
+
+@contextlib.contextmanager
+def _closing(remote: paramiko.SFTPFile) -> Iterator[paramiko.SFTPFile]:
+    """Close a remote file in the end; what goes wrong in that never hides the error that came first.
+
+    After a deadline in the middle of a packet the rest of the stream reads as garbage; the session is
+    dropped then anyway.
+    """
+    try:
+        yield remote
+    except BaseException:
+        with contextlib.suppress(paramiko.SSHException, paramiko.SFTPError, EOFError, OSError):
+            remote.close()
+        raise
+    remote.close()
 
 
 def _set_timeout(sftp: paramiko.SFTPClient, deadline: Deadline) -> None:

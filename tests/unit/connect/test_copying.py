@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 
 from harness.connect import files
@@ -110,3 +111,42 @@ def test_sftp_says_failure_of_a_full_disk(free_blocks: int, kind: type[DeviceErr
     sftp: Any = ScriptedSftp(free_blocks)
     error = SftpFiles(link, "dev")._describe_write(sftp, "/d/x", "/d", 9000, OSError("Failure"))
     assert type(error) is kind
+
+
+class CutFile:
+    """A remote file whose reading passes the deadline in the middle of a packet: what follows is garbage."""
+
+    def stat(self) -> Any:
+        return type("Attributes", (), {"st_mode": 0o100644, "st_size": 9000})()
+
+    def readv(self, requests: Any) -> Any:
+        raise TimeoutError
+
+    def close(self) -> None:
+        raise paramiko.SFTPError("Garbage packet received")
+
+
+class CutSftp:
+    """A server with that one file; notes that its session was dropped."""
+
+    closed = False
+
+    def open(self, path: bytes, mode: str) -> CutFile:
+        return CutFile()
+
+    def get_channel(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_garbage_after_a_deadline_does_not_hide_it(tmp_path: Path) -> None:
+    link: Any = _Link()
+    it, sftp = SftpFiles(link, "dev"), CutSftp()
+    it._client = sftp  # type: ignore[assignment]
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(DeadlineExceeded, match="has not finished"):
+        it.pull("/d/file", tmp_path / "file", Deadline(0.005), None)
+    assert sftp.closed
+    assert (tmp_path / "file").read_bytes() == b"old"
