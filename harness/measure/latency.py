@@ -37,7 +37,7 @@ class LatencySettings:
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
 
 
-# DESIGN of the figures: ten fresh processes and LoadGen's 662 samples for a p99 on a physical clock; on a
+# Chosen: ten fresh processes and LoadGen's 662 samples for a p99 on a physical clock; on a
 # virtual one 64 samples of two processes (the spread between processes was measured at 0.024%).
 MEASURED = LatencySettings(10, 70, 1.0, 0.2, 10.0, 60.0)
 VIRTUAL = LatencySettings(2, 32, 0.0, 0.0, 600.0, 60.0)
