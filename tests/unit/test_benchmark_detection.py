@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -146,12 +145,6 @@ def test_the_ratio_of_instructions_is_per_call():
         count_ratio(uncounted.duet.blocks.arms)
 
 
-needs_onnx = pytest.mark.skipif(
-    importlib.util.find_spec("onnx") is None, reason="the extra `bench` is not installed"
-)
-
-
-@needs_onnx
 @pytest.mark.parametrize("elements", [slowed.BASE_ELEMENTS, 3000])
 def test_a_slowed_model_gives_the_same_outputs(elements: int, tmp_path: Path):
     import onnxruntime
@@ -169,7 +162,6 @@ def test_a_slowed_model_gives_the_same_outputs(elements: int, tmp_path: Path):
     assert np.array_equal(plain, slow)
 
 
-@needs_onnx
 def test_work_over_nothing_is_refused(tmp_path: Path):
     from benchmarks import devices
 
@@ -195,7 +187,6 @@ def test_a_run_is_never_compared_with_itself():
         detection_peers.pytest_benchmark_trial(runs[:1], runs[:1], 5.0, 1)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyperf") is None, reason="the extra `bench` is not installed")
 def test_pyperf_says_slower_where_it_is_significant():
     import pyperf
 
