@@ -158,8 +158,9 @@ class Search:
         floor = min(max(1.0, FLOOR_SHARE * ceiling), ceiling / 2)
         enough = self._enough_queries_per_s()
         floor = max(floor, min(enough, ceiling))
-        why = self._alone_too_slow() or self._too_few(ceiling)
-        if why:
+        if (why := self._alone_too_slow()) is not None:
+            return self._observed(None, why, 0.0)
+        if (why := self._too_few(ceiling)) is not None:
             return self._observed(None, why)
         self.expected_per_s = highest_rate(self._would_hold, floor, ceiling)
         bracket = search_rate(self._holds, self.expected_per_s, floor, ceiling)
@@ -258,7 +259,9 @@ class Search:
         self.rates.append(_evidence(rate_per_s, played, found, met))
         return met
 
-    def _observed(self, bracket: Bracket | None, why: str) -> Observation:
+    def _observed(self, bracket: Bracket | None, why: str, rate: float | None = None) -> Observation:
+        """Return the highest rate with its evidence; without a bracket `rate`: 0 where none can hold, and
+        None where that could not be shown."""
         settings: dict[str, Any] = {
             "p99_budget_ns": self.budget_ns,
             "seed": self.seed,
@@ -269,7 +272,14 @@ class Search:
         }
         if bracket is None or bracket.held_per_s is None or self.best is None:
             nothing = Measurement(
-                "server_rate_per_s", None, None, None, 0, self.fidelity, SERVER, reasons=(why,)
+                "server_rate_per_s",
+                rate,
+                rate,
+                rate,
+                len(self.service.latency_ns) if rate is not None else 0,
+                self.fidelity,
+                SERVER,
+                reasons=(why,),
             )
             return Observation(measurements=(nothing,), settings=settings, scenario=SERVER)
         held, missed = bracket.held_per_s, bracket.missed_per_s

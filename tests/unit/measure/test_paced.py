@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError, Unsupported
+from harness.judging import judge
 from harness.measure import paced, scenarios
 from harness.measure.paced import (
     MEASURED,
@@ -25,7 +26,8 @@ from harness.measure.paced import (
     split_queries,
 )
 from harness.measure.rate_search import TOLERANCE, highest_rate, search_rate
-from harness.model import Fidelity
+from harness.metrics import HIGHER
+from harness.model import Budget, Fidelity, Verdict
 from harness.remote import MeasuredBlock, PacedBlock
 
 CLOCK = "CLOCK_MONOTONIC"
@@ -286,7 +288,9 @@ def test_a_wider_budget_never_finds_a_lower_rate():
 def test_a_model_slower_than_its_budget_has_no_rate():
     seen = scenarios.measure_server(bench(Simulated(52_000_000)), p99_budget_ns=48e6, seed=1)
     (rate,) = seen.measurements
-    assert (rate.metric, rate.value) == ("server_rate_per_s", None)
+    assert (rate.metric, rate.value, rate.low, rate.high) == ("server_rate_per_s", 0.0, 0.0, 0.0)
+    at_least_one = Budget("m", "pi", "server_rate_per_s", 1.0)
+    assert judge(rate, at_least_one, HIGHER).verdict is Verdict.FAIL  # shown, not missing
     assert rate.reasons == ("even 1/s misses: a query alone takes 52.0 ms, the p99 budget is 48.0 ms",)
 
 
