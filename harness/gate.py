@@ -280,7 +280,8 @@ def _unmet_budgets(
         compared = [r for r in mine if r.comparison is not None]
         if b.margin is not None and not compared:
             lines[*key, "margin"] = (
-                f"{b.metric}{scope} has a margin, and nothing was compared: give --baseline"
+                f"{b.metric}{scope} has a margin, and no comparison of it completed: give --baseline, "
+                "or see how its run ended"
             )
         elif b.margin is not None and not any(r.fidelity in accepted for r in compared):
             seen = ", ".join(sorted({str(r.fidelity) for r in compared}))

@@ -427,7 +427,8 @@ latency_p50_ns = {{ margin = "1 %" }}
     assert "skipped" not in done.output
     assert {run["settings"]["kind"] for run in done.runs()} == {"deploy"}
     assert done.summary()["release"]["missing"] == [
-        "gate on local: latency_p50_ns has a margin, and nothing was compared: give --baseline"
+        "gate on local: latency_p50_ns has a margin, and no comparison of it completed: "
+        "give --baseline, or see how its run ended"
     ]
 
 

@@ -434,7 +434,8 @@ def test_a_margin_needs_a_comparison():
     found = release(full_runs(), plan)
     assert found.verdict is Verdict.INVALID
     assert found.missing == (
-        "m on rpi4: latency_p50_ns has a margin, and nothing was compared: give --baseline",
+        "m on rpi4: latency_p50_ns has a margin, and no comparison of it completed: "
+        "give --baseline, or see how its run ended",
     )
     assert release([*full_runs(), beside()], plan) == Release(Verdict.PASS, (), ())
 
