@@ -16,8 +16,8 @@ from harness.errors import ConfigError, DeadlineExceeded
 from harness.instruments.base import Context, InstrumentKind, find_channel
 from harness.instruments.options import make_channel, parse_common, parse_uncertainty
 from harness.instruments.polling import Poller
-from harness.instruments.scpi import check_identity, parse_line
-from harness.instruments.visa import VisaLine, parse_scpi_number
+from harness.instruments.scpi import open_line, parse_line
+from harness.instruments.visa import parse_scpi_number
 from harness.model import Capture, Channel, ChannelKind, InstrumentSpec, Reading
 from harness.toml_schema import Section
 
@@ -90,25 +90,16 @@ class Chamber:
         self._options = options
         self._where = spec.where or spec.name
         self._clock_ns, self._sleep = context.clock_ns, context.sleep
-        timeout_s = float(options["timeout_s"])
-        self._line = VisaLine(
-            options["address"], library=options["library"], timeout_s=timeout_s, where=self._where
-        )
         source = f"{options['address']} {options['read_query']}"
         self._channels = (make_channel(options, CHANNEL, "air", ChannelKind.TEMP_C, source),)
         self._poller = Poller(
             self.name,
             lambda channels: [self.read_temp_c() for _ in channels],
             clock_ns=context.clock_ns,
-            timeout_s=timeout_s,
+            timeout_s=float(options["timeout_s"]),
             stale_s=options["stale_after_s"],
         )
-        try:
-            self._line.open()
-            check_identity(self._line, options["idn"])
-        except BaseException:
-            self._line.close()
-            raise
+        self._line = open_line(spec)
 
     def channels(self) -> tuple[Channel, ...]:
         return self._channels

@@ -38,8 +38,25 @@ def parse_line(section: Section) -> dict[str, Any]:
     }
 
 
-def check_identity(line: VisaLine, pattern: str | None) -> None:
-    """Raise ConfigError where `*IDN?` (IEEE 488.2) doesn't fit `pattern`, as "KEYSIGHT*E36312A*"."""
+def open_line(spec: InstrumentSpec) -> VisaLine:
+    """Return an open line to what answers at `address`, its identity checked; close it.
+
+    Raises ConfigError where `*IDN?` (IEEE 488.2) doesn't fit `idn`, as "KEYSIGHT*E36312A*"; TransientError
+    where nothing answers.
+    """
+    options = spec.options
+    where, timeout_s = spec.where or spec.name, float(options["timeout_s"])
+    line = VisaLine(options["address"], library=options["library"], timeout_s=timeout_s, where=where)
+    try:
+        line.open()
+        _check_identity(line, options["idn"])
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
+def _check_identity(line: VisaLine, pattern: str | None) -> None:
     if pattern is None:
         return
     told = line.query("*IDN?").strip()
@@ -79,11 +96,6 @@ class ScpiMeter:
     def __init__(self, spec: InstrumentSpec, context: Context) -> None:
         options = spec.options
         self.name = spec.name
-        where = spec.where or spec.name
-        timeout_s = float(options["timeout_s"])
-        self._line = VisaLine(
-            options["address"], library=options["library"], timeout_s=timeout_s, where=where
-        )
         self._queries: dict[str, tuple[str, float]] = {}
         channels = []
         for entry in options["channels"]:
@@ -99,15 +111,10 @@ class ScpiMeter:
             self.name,
             self._read_now,
             clock_ns=context.clock_ns,
-            timeout_s=timeout_s,
+            timeout_s=float(options["timeout_s"]),
             stale_s=options["stale_after_s"],
         )
-        try:
-            self._line.open()
-            check_identity(self._line, options["idn"])
-        except BaseException:
-            self._line.close()
-            raise
+        self._line = open_line(spec)
 
     def channels(self) -> tuple[Channel, ...]:
         return self._channels
