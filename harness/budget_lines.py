@@ -73,6 +73,7 @@ def _can_be_budgeted(result: Result) -> bool:
         and result.metric not in _OWN_LIMIT
         and result.fidelity not in (None, Fidelity.ESTIMATED)
         and not (METRICS[result.metric].direction == HIGHER and _limit(result) <= 0)  # would judge nothing
+        and _limit(result) >= 0  # energy above idle is negative where the load doesn't stand out of the idle
     )
 
 

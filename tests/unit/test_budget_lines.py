@@ -59,6 +59,14 @@ def test_a_comparison_sets_no_limit_and_neither_does_what_nothing_could_break():
     assert budgets_of(plans.budget_lines([copied], "rpi4"))[0].limit == 0
 
 
+@pytest.mark.parametrize("bounds", [(None, None), (-3e-4, -1e-7)])
+def test_energy_that_does_not_stand_out_of_the_idle_sets_no_budget(bounds):
+    net = a_result("net_energy_per_inference_j", -1e-6, *bounds, unit="J", fidelity=Fidelity.MEASURED)
+    assert plans.budget_lines([net], "rpi4") == ""
+    straddling = a_result("net_energy_per_inference_j", -1e-6, -3e-4, 2e-4, fidelity=Fidelity.MEASURED)
+    assert budgets_of(plans.budget_lines([straddling], "rpi4"))[0].limit == pytest.approx(2.2e-4)
+
+
 def test_ten_percent_below_where_higher_is_better():
     (budget,) = budgets_of(plans.budget_lines([a_result("throughput_per_s", 200.0, 199.0, 201.0)], "rpi4"))
     assert budget.limit == 180
