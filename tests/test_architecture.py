@@ -45,8 +45,9 @@ TABLE: dict[int, tuple[str, ...]] = {
     ),
     5: ("deploy", "board", "selection", "against", "report/"),
     6: ("measure/",),
-    7: ("session", "kinds", "workbench"),
-    8: ("desk", "fixtures", "plugin", "cli/"),
+    7: ("soak/",),
+    8: ("session", "kinds", "workbench"),
+    9: ("desk", "fixtures", "plugin", "cli/"),
 }
 LEVELS = {name.rstrip("/"): level for level, names in TABLE.items() for name in names}
 

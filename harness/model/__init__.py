@@ -38,6 +38,15 @@ from harness.model.runs import (
     Run,
     Series,
 )
+from harness.model.soak import (
+    SoakEvent,
+    SoakLife,
+    SoakLimits,
+    SoakLoad,
+    SoakSettings,
+    SoakTable,
+    SparseHistograms,
+)
 from harness.model.verdicts import Calibration, Detectable, Judgement, Release, Result, SessionRecord
 from harness.model.words import Effect, Fidelity, Method, Outcome, Scope, Verdict
 
@@ -88,6 +97,13 @@ __all__ = [
     "ServerLoad",
     "SessionRecord",
     "Signature",
+    "SoakEvent",
+    "SoakLife",
+    "SoakLimits",
+    "SoakLoad",
+    "SoakSettings",
+    "SoakTable",
+    "SparseHistograms",
     "SshAddress",
     "TensorSpec",
     "ThermalSettings",
