@@ -51,8 +51,8 @@ class SoakTable:
     """All windows of a soak in order of soak time; n of them, shapes (n,) unless said.
 
     `channels` maps "<stream>/<kind>" ("main/rss_bytes", "main/calls", "main/errors") and "device/<kind>"
-    ("device/temp_c.cpu-thermal", "device/disk_free_bytes") to values, NaN where nothing was read. `merged` counts
-    how many windows a thinned record stands for.
+    ("device/temp_c.cpu-thermal", "device/disk_free_bytes") to values, NaN where nothing was read. `merged`
+    counts how many windows a thinned record stands for.
     """
 
     start_s: npt.NDArray[np.float64]
@@ -77,8 +77,8 @@ class SoakLimits:
     """What may drift by how much. `service_life_s` turns headroom into a slope where no slope is given."""
 
     service_life_s: float = 30 * 86400.0
-    # by kind ("rss_bytes", "fds", "threads", "latency_p99_ns", "throughput_per_s", "temp_c"): change per hour in
-    # the kind's own unit
+    # by kind ("rss_bytes", "fds", "threads", "latency_p99_ns", "throughput_per_s", "temp_c"): change per hour
+    # in the kind's own unit
     per_h: Mapping[str, float] = field(default_factory=dict)
     # by kind: the largest value bearable; headroom = it − the level after warm-up
     most: Mapping[str, float] = field(default_factory=dict)
