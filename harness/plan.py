@@ -35,6 +35,7 @@ from harness.model_files import (
     resolve_case,
 )
 from harness.runtimes import descriptors
+from harness.soak_settings import name_problems, parse_load, plan_settings
 from harness.toml_schema import NAME, Problems, Section, read_toml
 from harness.units import UNITS
 
@@ -52,8 +53,9 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 # in the order they run: what needs an emulated board's timing profile together, what heats a board last
-SUITES = ("deploy", "accuracy", "memory", "latency", "power", "thermal")
+SUITES = ("deploy", "accuracy", "memory", "latency", "power", "thermal", "soak")
 ON_REQUEST = ("power", "thermal")  # they take minutes: measured where -m, a file's name or the plan asks
+SOAK = "soak"  # takes as long as --soak says, so that option asks for it
 COMMAND = "command"  # the one kind of runtime that a plan can define
 PROTOCOLS = ("json-lines", "benchmark_model")  # of docs/agent-protocol.md, Commands
 # a shorter period than any loop keeps, and a longer one than a session waits for (chosen)
@@ -84,6 +86,8 @@ def plan_from_mapping(raw: Mapping[str, Any], path: str | Path) -> Plan:
         if model.base is not None and model.base not in {other.name for other in others}:
             what = f"no other model `{model.base}`{_names(others, model.base)}"
             problems.add(f"models.{model.name}.base", what)
+        _check_soak(model, [other.name for other in models], problems)
+    soak = plan_settings(root.table("soak"))
     budgets = tuple(_parse_budgets(root, models, (*device_types, *optional), path.name))
     root.finish()
     problems.check()
@@ -95,8 +99,14 @@ def plan_from_mapping(raw: Mapping[str, Any], path: str | Path) -> Plan:
         accepted_fidelity=tuple(Fidelity(name) for name in accepted),
         budgets=budgets,
         runtimes=own_runtimes,
+        soak=soak,
         raw=raw,
     )
+
+
+def _check_soak(model: PlanModel, names: Sequence[str], problems: Problems) -> None:
+    for key, what in name_problems(model.soak, model.name, names) if model.soak else ():
+        problems.add(f"models.{model.name}.soak.{key}", what)
 
 
 def _names(models: Iterable[PlanModel], wanted: str) -> str:
@@ -164,6 +174,7 @@ def _parse_model(name: str, section: Section) -> PlanModel:
         golden_path=section.path("golden"),
         baseline=section.text("baseline"),
         memory_limit_bytes=_parse_memory_limit(section),
+        soak=parse_load(section.table("soak")),
         **_parse_scenarios(section),
     )
     if task is not None and model.inputs_path is None:

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from harness import instruments
 from harness.errors import ConfigError, UnknownDevice, nearest
 from harness.model import Device, DeviceType, InstrumentSpec, Limits, PowerModel, QemuBoard, SshAddress
+from harness.soak_settings import parse_soak
 from harness.suite_settings import parse_energy, parse_thermal
 from harness.toml_schema import NAME, Problems, Section, read_toml
 
@@ -87,6 +88,7 @@ def load_registry(path: Path) -> Registry:
 
 def _parse_type(name: str, section: Section) -> DeviceType:
     ram_bytes = section.quantity("ram_bytes", "bytes", at_least=1)
+    soak, soak_emulated = parse_soak(section.table("soak"), of_type=True)
     found = DeviceType(
         name=name,
         description=section.text("description") or "",
@@ -99,6 +101,8 @@ def _parse_type(name: str, section: Section) -> DeviceType:
         energy=parse_energy(section.table("energy")),
         thermal=parse_thermal(section.table("thermal")),
         power_model=_parse_power_model(section.table("power_model")),
+        soak=soak,
+        soak_emulated=soak_emulated,
     )
     section.finish()
     return found

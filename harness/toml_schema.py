@@ -113,6 +113,10 @@ class Section:
             return None
         return value
 
+    def flag(self, key: str) -> bool | None:
+        value: bool | None = self._take(key, bool, "true or false", False)
+        return value
+
     def integers(self, key: str, *, at_least: int = 0) -> tuple[int, ...]:
         values = self._take(key, list, "a list of integers", False) or []
         kept: list[int] = []

@@ -16,6 +16,8 @@ from typing import Protocol
 from harness.errors import ConfigError
 
 _TIME_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9}
+# a duration may be days; no latency is
+_LONG_NS = {**_TIME_NS, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _SIZE_BYTES = {
     "B": 1,
     "bytes": 1,
@@ -32,7 +34,7 @@ _SIZE_BYTES = {
 # stored unit → what may be written → how many of the stored unit that is
 UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "ns": {name: Decimal(ns) for name, ns in _TIME_NS.items()},
-    "s": {name: Decimal(ns).scaleb(-9) for name, ns in _TIME_NS.items()},
+    "s": {name: Decimal(ns).scaleb(-9) for name, ns in _LONG_NS.items()},
     "bytes": {name: Decimal(count) for name, count in _SIZE_BYTES.items()},
     "ratio": {"%": Decimal("0.01")},
     "1/s": {"/s": Decimal(1), "1/s": Decimal(1), "k/s": Decimal(1000), "/min": Decimal(1) / Decimal(60)},
@@ -144,6 +146,18 @@ def format_ns(value: float, digits: int = 3) -> str:
     if abs(value) < 1000 and value == int(value):
         return f"{int(value)} ns"
     return _scaled(value, ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")), digits)
+
+
+def format_duration(seconds: float, digits: int = 3) -> str:
+    """Return a length of time as people say it: "250 ms", "90 s", "90 min", "72 h", "31.4 h"."""
+    if seconds < 1:
+        return format_ns(seconds * 1e9, digits)
+    for factor, name in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if seconds >= 2 * factor or factor == 1 or seconds == factor:
+            number = seconds / factor
+            text = f"{number:.0f}" if number == int(number) else format_significant(number, digits)
+            return f"{text} {name}"
+    raise AssertionError("the last factor always fits")
 
 
 def format_bytes(value: float, digits: int = 3) -> str:

@@ -31,6 +31,7 @@ TABLE: dict[int, tuple[str, ...]] = {
         "model_files",
         "budget_lines",
         "suite_settings",
+        "soak_settings",
     ),
     4: (
         "registry",

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.model.soak import SoakLoad
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -113,4 +115,5 @@ class PlanModel:
     server: ServerLoad | None = None
     periodic: PeriodicLoad | None = None
     multi_stream: MultiStreamLoad | None = None
+    soak: SoakLoad | None = None  # None: the plan has no table `soak` for it
     baseline: str | None = None  # what it is compared with, unless --baseline says otherwise

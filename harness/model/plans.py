@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.model.cases import PlanModel
 from harness.model.runs import Measurement
+from harness.model.soak import SoakSettings
 from harness.model.words import Fidelity
 
 
@@ -105,4 +106,5 @@ class Plan:
     accepted_fidelity: tuple[Fidelity, ...] = (Fidelity.MEASURED, Fidelity.VIRTUAL)
     budgets: tuple[Budget, ...] = ()
     runtimes: tuple[CommandRuntime, ...] = ()
+    soak: SoakSettings = field(default_factory=SoakSettings)
     raw: Mapping[str, Any] = field(default_factory=dict)
