@@ -16,6 +16,7 @@
     │   ├── Unsupported        it lacks a capability that was asked for
     │   ├── RuntimeUnavailable the runtime environment can't be made or imported there
     │   ├── AgentError         the agent raised
+    │   ├── FencedError        another collector took this soak over (never retried)
     │   └── ModelRejected      the runtime refuses the model: the model's failure, not the lab's
     └── DataError              bytes are not what they should be
         ├── WireError          a bad frame from the agent
@@ -158,6 +159,10 @@ class RuntimeUnavailable(DeviceError):
 
 class AgentError(DeviceError):
     slug = "agent-error"
+
+
+class FencedError(DeviceError):
+    slug = "fenced"
 
 
 class ModelRejected(DeviceError):
