@@ -64,7 +64,7 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
         return Judgement(Verdict.INVALID, (what,), budget)
     judgements = []
     if measurement.limit is not None:
-        judgements.append(_judge_point(measurement, measurement.limit, direction, "its tolerance of {}"))
+        judgements.append(_judge_own(measurement, measurement.limit, direction))
     if budget is not None and budget.limit is not None:
         judgements.append(_judge_budget(measurement, budget, budget.limit, direction))
     if not judgements:
@@ -73,6 +73,14 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
     reasons = tuple(reason for found, texts in judgements if found is verdict for reason in texts)
     # what the number itself says of its interval belongs beside any verdict on it, a PASS too
     return Judgement(verdict, tuple(dict.fromkeys((*reasons, *measurement.reasons))), budget)
+
+
+def _judge_own(m: Measurement, limit: float, direction: str) -> tuple[Verdict, tuple[str, ...]]:
+    if m.limit_rule == "point":
+        return _judge_point(m, limit, direction, "its tolerance of {}")
+    if m.limit_rule == "confidence":
+        return _judge_confidence(m, limit, direction, "its limit of {}")
+    raise ValueError(f"{m.metric}: unknown rule {m.limit_rule!r} of its limit; valid: {', '.join(RULES)}")
 
 
 def _judge_budget(

@@ -19,8 +19,8 @@ class Metric:
     """One row. `unit` is the stored unit (never scaled); `direction` says which way is better.
 
     `kind` is "time" where the value comes from a device clock (so its fidelity follows that clock),
-    "energy" and "thermal" (a meter's or a sensor's, over such time), "memory", "size", "count", "task" (an
-    accuracy figure) or "agreement" (with the host's outputs).
+    "energy" and "thermal" (a meter's or a sensor's, over such time), "memory", "size", "count", "soak" (of a
+    whole soak, whatever its timing), "task" (an accuracy figure) or "agreement" (with the host's outputs).
     """
 
     name: str
@@ -66,6 +66,24 @@ _ROWS = (
     Metric("throttled_s", "s", LOWER, "thermal", "Time throttled"),
     Metric("peak_temp_c", "°C", LOWER, "thermal", "Peak temperature"),
     Metric("ambient_temp_c", "°C", LOWER, "thermal", "Ambient temperature"),
+    Metric("coverage_ratio", "ratio", HIGHER, "soak", "Soak: share of the time observed"),
+    Metric("soak_calls", "1", HIGHER, "soak", "Soak: calls observed"),
+    Metric("call_error_ratio", "ratio", LOWER, "soak", "Soak: calls that failed"),
+    Metric("unplanned_reboots", "1", LOWER, "soak", "Soak: unplanned reboots"),
+    Metric("crashes", "1", LOWER, "soak", "Soak: crashes"),
+    Metric("soak_oom_kills", "1", LOWER, "soak", "Soak: kills for want of memory"),
+    Metric("streams_given_up", "1", LOWER, "soak", "Soak: streams that stayed down"),
+    Metric("hardware_errors", "1", LOWER, "soak", "Soak: hardware errors"),
+    Metric("alerts_fired", "1", LOWER, "soak", "Soak: alerts fired"),
+    Metric("forbidden_events", "1", LOWER, "soak", "Soak: other events that its policy forbids"),
+    Metric("rss_drift_bytes_per_h", "bytes/h", LOWER, "soak", "Drift of RSS"),
+    Metric("pss_drift_bytes_per_h", "bytes/h", LOWER, "soak", "Drift of PSS"),
+    Metric("private_dirty_drift_bytes_per_h", "bytes/h", LOWER, "soak", "Drift of private dirty memory"),
+    Metric("fds_drift_per_h", "1/h", LOWER, "soak", "Drift of open files"),
+    Metric("threads_drift_per_h", "1/h", LOWER, "soak", "Drift of threads"),
+    Metric("latency_p99_drift_ns_per_h", "ns/h", LOWER, "time", "Drift of latency p99"),
+    Metric("throughput_drift_per_s_per_h", "1/s/h", HIGHER, "time", "Drift of throughput"),
+    Metric("temp_drift_c_per_h", "°C/h", LOWER, "thermal", "Drift of temperature"),
     Metric("accuracy", "ratio", HIGHER, "task", "Accuracy", 0.01, 0.01),
     Metric("auc", "ratio", HIGHER, "task", "Area under the ROC curve", 0.01, 0.01),
     Metric("rmse", "1", LOWER, "task", "RMS error", 0.01, 0.01),
@@ -78,6 +96,8 @@ _ROWS = (
 TIMED_KINDS = frozenset({"time", "energy", "thermal"})
 
 METRICS: dict[str, Metric] = {m.name: m for m in _ROWS}
+# judged by limits of the soak's own (`[soak]`); a ratio of two slopes says nothing, so none is compared so
+SOAK_METRICS = frozenset(m.name for m in _ROWS if m.kind == "soak" or m.unit.endswith("/h"))
 PERCENTILES = (50, 90, 95, 99)
 
 

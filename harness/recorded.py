@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from harness import stats
 from harness.judging import plan_name
-from harness.metrics import METRICS, TIMED_KINDS, Metric
+from harness.metrics import METRICS, SOAK_METRICS, TIMED_KINDS, Metric
 from harness.model import (
     WITHIN_ONE_PROCESS,
     Comparison,
@@ -28,7 +28,8 @@ from harness.model import (
 
 # judged by a tolerance or a limit of their own in each run, or degrees: a ratio of two of them says nothing
 NOT_COMPARED = frozenset(
-    r.name for r in METRICS.values() if r.kind == "agreement" or r.unit == "°C" or r.name == "oom_kills"
+    {r.name for r in METRICS.values() if r.kind == "agreement" or r.unit == "°C" or r.name == "oom_kills"}
+    | SOAK_METRICS
 )
 FROM_MEMORY = "from memory"
 MAX_AMBIENT_DIFFERENCE_C = 2.0  # between two thermal runs (chosen: a tenth of what a board warms by)

@@ -31,6 +31,9 @@ _SIZE_BYTES = {
     "GiB": 2**30,
 }
 
+_ONE = {"": Decimal(1)}
+_DRIFTING = ("bytes", "1", "ns", "1/s", "°C")
+
 # stored unit → what may be written → how many of the stored unit that is
 UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "ns": {name: Decimal(ns) for name, ns in _TIME_NS.items()},
@@ -45,6 +48,8 @@ UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "Ω": {"Ω": Decimal(1), "ohm": Decimal(1), "mΩ": Decimal("0.001"), "mohm": Decimal("0.001")},
     "1": {},
 }
+# rates of change: the same per hour
+UNITS = {**UNITS, **{f"{u}/h": {f"{n}/h": k for n, k in (UNITS[u] or _ONE).items()} for u in _DRIFTING}}
 
 _QUANTITY = re.compile(r"\s*([-+]?[\d_]*\.?[\d_]+(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 
@@ -97,6 +102,8 @@ def _expected(unit: str) -> str:
         "W": '"2.5 W" or a number of W',
         "1": "a number",
     }
+    if unit.endswith("/h"):
+        return f"{examples[unit.removesuffix('/h')]} per hour"
     return examples[unit]
 
 
@@ -196,6 +203,8 @@ def format_quantity(value: float | None, unit: str, digits: int = 3) -> str:
         steps = ((1e-6, f"µ{unit}"), (1e-3, f"m{unit}"), (1.0, unit), (1e3, f"k{unit}"))
         return _scaled(value, steps, digits)
     number = format_significant(value, digits)
+    if unit.endswith("/h"):
+        return f"{format_quantity(value, unit.removesuffix('/h'), digits)}/h"
     if unit == "1/s":
         return f"{number}/s"
     return number if unit in ("1", "") else f"{number} {unit}"

@@ -52,6 +52,7 @@ class Measurement:
     batch_size: int = 1
     reasons: tuple[str, ...] = ()
     limit: float | None = None  # a limit that belongs to the measurement itself, e.g. a tolerance
+    limit_rule: str = "point"  # how that one is held: "point" by the value, "confidence" by the interval
 
 
 @dataclass(frozen=True)

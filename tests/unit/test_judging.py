@@ -235,3 +235,21 @@ def test_reasons_join_without_a_full_stop_before_the_semicolon():
     assert joined(["load: 60%. End it.", "p50: +1%.", "look 1."]) == "load: 60%. End it; p50: +1%; look 1."
     assert joined(["alone."]) == "alone."
     assert joined([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("low", "verdict"), [(0.995, Verdict.PASS), (0.99, Verdict.PASS), (0.9, Verdict.INCONCLUSIVE)]
+)
+def test_a_limit_of_its_own_may_be_held_by_the_interval(low, verdict):
+    m = Measurement(
+        "coverage_ratio", low, low, 1.0, 10, Fidelity.MEASURED, limit=0.99, limit_rule="confidence"
+    )
+    found = judge(m, None, "higher")
+    assert found.verdict is verdict
+    assert all("its limit of 99%" in reason for reason in found.reasons)
+
+
+def test_an_unknown_rule_of_its_own_limit_is_no_verdict():
+    m = Measurement("crashes", 0.0, None, None, 1, Fidelity.MEASURED, limit=0.0, limit_rule="guess")
+    with pytest.raises(ValueError, match="unknown rule 'guess'"):
+        judge(m, None, "lower")

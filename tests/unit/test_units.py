@@ -37,6 +37,9 @@ from harness.units import (
         ("12/s", "1/s", 12),
         ("60 /min", "1/s", 1),
         ("1e-5", "1", 1e-5),
+        ("0.1 MB/h", "bytes/h", 1e5),
+        ("0.5/h", "1/h", 0.5),
+        ("2 ms/h", "ns/h", 2e6),
         (12, "ns", 12),
         ("12", "ns", 12),
         (" 1_000 ", "ns", 1000),
@@ -134,3 +137,16 @@ def test_significant_digits_hold_for_any_number(value, digits):
 def test_whole_numbers_convert_without_a_rounding_error(count, name):
     scale = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}[name]
     assert parse_quantity(f"{count} {name}", "ns") == float(count * scale)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (1e5, "bytes/h", "100 kB/h"),
+        (0.25, "1/h", "0.250/h"),
+        (2e6, "ns/h", "2.00 ms/h"),
+        (0.5, "°C/h", "0.500 °C/h"),
+    ],
+)
+def test_a_rate_of_change_reads_as_its_unit_per_hour(value, unit, text):
+    assert format_quantity(value, unit) == text
