@@ -19,6 +19,7 @@ from harness.model import Baseline, Budget, Device, Plan, PlanModel, Verdict
 from harness.progress import Progress
 from harness.selection import Target
 from harness.signals import Termination
+from harness.soak_settings import parse_duration_s, settings_for
 
 if TYPE_CHECKING:
     from harness.session import Session
@@ -44,6 +45,7 @@ class Desk:
         self.folder: Path | None = None
         self.reports_dir = Path(config.invocation_params.dir) / "reports"
         self.termination = Termination()
+        self.soak_s: float | None = None  # how long --soak asks for
 
     def read(self) -> None:
         """Read devices.toml and the plan, and settle what is measured on what, and against what.
@@ -51,6 +53,7 @@ class Desk:
         Raises ConfigError, StoredRunError where a recorded baseline can't be read.
         """
         option = self.config.option
+        self.soak_s = _soak_s(option.hil_soak)
         file = registries.find_devices_file(option.hil_devices_file, Path(self.config.invocation_params.dir))
         registry = registries.load_registry(file)
         self.local = registry.devices.get("local")
@@ -97,6 +100,21 @@ class Desk:
             for model in self.models
         ]
 
+    def soak_given(self) -> dict[str, Any]:
+        """Return what the options set of a soak, over what plan and devices.toml say."""
+        return {} if self.soak_s is None else {"duration_s": self.soak_s}
+
+    def require_soakable(self, targets: list[Target]) -> None:
+        """Raise ConfigError, with every problem, unless a soak of each target can begin."""
+        problems: list[str] = []
+        for target in targets:
+            try:
+                settings_for(self.plan.soak, target.device, self.soak_given())
+            except ConfigError as error:
+                problems.append(str(error))
+        if problems:
+            raise ConfigError(list(dict.fromkeys(problems)))
+
     def start(self, targets: list[Target]) -> Session:
         from harness.session import Session, SessionOptions
 
@@ -119,6 +137,13 @@ class Desk:
     def results(self) -> list[Any]:
         runs = gates.standing_runs(self.session.runs if self.session else ())
         return [r for run in runs for r in gates.results_of(run, self.plan.budgets)]
+
+
+def _soak_s(text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration_s(text)
+    except ConfigError as error:
+        raise ConfigError(error.what, where="--soak") from None
 
 
 def _terminal() -> TextIO | None:

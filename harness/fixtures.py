@@ -152,6 +152,12 @@ def thermal_against_run(measure: Callable[[str], Run], baseline: Baseline) -> Ru
     return measure("thermal_against")
 
 
+@pytest.fixture
+def soak_run(measure: Callable[[str], Run]) -> Run:
+    """The model at work for as long as --soak says, and what happened meanwhile."""
+    return measure("soak")
+
+
 # a test that uses one of these is left out where the target has nothing for it
 NEEDS: Mapping[str, Callable[[Target], object]] = {
     "baseline": lambda target: target.baseline,

@@ -22,7 +22,7 @@ from harness import registry as registries
 from harness.desk import BUDGETS, DESK, RUN, Desk
 from harness.errors import ConfigError, HarnessError, StoredRunError
 from harness.fixtures import DEVICE_CLOCK, FAILING
-from harness.plan import ON_REQUEST, SUITES
+from harness.plan import ON_REQUEST, SOAK, SUITES
 from harness.selection import Target
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="threads of the runtime (default: 1)")  # fmt: skip
     add("--shape", dest="hil_shape", action="append", metavar="INPUT=1x3x96x96",
         help="shape of an input that the model leaves open (repeatable)")  # fmt: skip
+    add("--soak", dest="hil_soak", metavar="TIME",
+        help="keep each model at work for so long, as 72h or 2m, and look for leaks, drift and failures. "
+        "Only the soak suite runs then, and what -m, -k or a file's name asks for. Ctrl-C leaves the soak "
+        "running on the device")  # fmt: skip
     add("--report-dir", dest="hil_report_dir", metavar="DIR",
         help="put this session here (default: reports/<session>/)")  # fmt: skip
 
@@ -135,15 +139,35 @@ def _deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def _waits_for_request(config: pytest.Config, item: pytest.Item) -> bool:
-    """Return whether a test is of a suite that takes minutes, and nothing asks for that suite."""
-    suites = [name for name in ON_REQUEST if item.get_closest_marker(name)]
-    if not suites or "target" not in getattr(item, "fixturenames", ()):
+    """Return whether a test is of a suite that takes minutes or days, and nothing asks for that suite.
+
+    With --soak that is every suite but the soak.
+    """
+    if "target" not in getattr(item, "fixturenames", ()):
         return False
-    words = re.findall(r"[^\W_]+", f"{config.option.markexpr} {config.option.keyword}")
-    if {*words, *config.stash[DESK].plan.required_suites}.intersection(suites):
+    desk = config.stash[DESK]
+    suites = {name for name in SUITES if item.get_closest_marker(name)}
+    if SOAK in suites and desk.soak_s is not None:
+        return not _is_soaked(desk, _target_of(item))
+    waiting = suites if desk.soak_s is not None else suites.intersection((*ON_REQUEST, SOAK))
+    if not waiting and (suites or desk.soak_s is None):
+        return False
+    words = {*re.findall(r"[^\W_]+", f"{config.option.markexpr} {config.option.keyword}")}
+    if desk.soak_s is None:
+        words |= set(desk.plan.required_suites) - {SOAK}
+    if words & waiting:
         return False
     folder = config.invocation_params.dir
     return item.path.resolve() not in {(folder / arg.split("::")[0]).resolve() for arg in config.args}
+
+
+def _is_soaked(desk: Desk, target: Target | None) -> bool:
+    """Return whether a soak is for this model: where the plan gives some a table `soak`, for those alone.
+
+    One that --model names is soaked in any case.
+    """
+    chosen = {m.name for m in desk.models if m.soak is not None}
+    return target is None or not chosen or bool(desk.config.option.hil_model) or target.model.name in chosen
 
 
 def _read_markers(items: list[pytest.Item]) -> None:
@@ -194,6 +218,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         beside = [t.baseline.model for t in targets if t.baseline and t.baseline.model]
         models = {m.name: m for m in (*(t.model for t in targets), *beside)}
         selection.require_usable(models.values(), desk.plan.runtimes)
+    except ConfigError as error:
+        raise pytest.UsageError(f"harness: {error}") from None
+    try:
+        desk.require_soakable([t for i in wanting if i.get_closest_marker(SOAK) and (t := _target_of(i))])
     except ConfigError as error:
         raise pytest.UsageError(f"harness: {error}") from None
     desk.start(targets)

@@ -224,7 +224,7 @@ MODEL = '[release]\ndevice_types = ["rpi4"]\n[models.m]\npath = "m.onnx"\n'
         ('[release]\ndevice_types = ["my board"]', "release.device_types: 'my board' is not a name"),
         (
             '[release]\nrequired_suites = ["lateny"]',
-            "'lateny' is not one of deploy, accuracy, memory, latency, power, thermal; "
+            "'lateny' is not one of deploy, accuracy, memory, latency, power, thermal, soak; "
             "did you mean `latency`?",
         ),
         ('[release]\naccepted_fidelity = ["virtul"]', "'virtul' is not one of measured, virtual, estimated"),
