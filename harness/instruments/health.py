@@ -28,6 +28,11 @@ RANGES: dict[ChannelKind, tuple[float, float]] = {
     ChannelKind.FAN_RPM: (0.0, 1e5),
 }
 
+# A temperature so far from those around it isn't one: silicon warms by some 15 °C at once under load, and
+# stays there (chosen). Power may well jump: what one reading of it is worth, the energy's windows say.
+SPIKE_C = 20.0
+_AROUND = 4  # readings on either side
+
 # How long a live quantity may show the very same number. Chosen: a meter's last digit moves within seconds
 # where anything runs. Temperatures in half degrees, clocks, fans and voltages stand still by right.
 STALE_S: dict[ChannelKind, float] = {ChannelKind.POWER_W: 30.0, ChannelKind.CURRENT_A: 30.0}
@@ -82,10 +87,21 @@ def compute_health(
         got=int(np.count_nonzero(good)),
         gaps=gaps,
         stale=_stale(t_ns[good], known, limit_s) if limit_s else 0,
-        out_of_range=int(np.count_nonzero((known < low) | (known > high))),
+        out_of_range=int(np.count_nonzero((known < low) | (known > high) | _spikes(channel.kind, known))),
         rollbacks=rollbacks,
         errors=tuple(errors),
     )
+
+
+def _spikes(kind: ChannelKind, values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which readings of a temperature leap away from the median around them and come back."""
+    if kind is not ChannelKind.TEMP_C or values.size <= 2 * _AROUND:
+        return np.zeros(values.size, dtype=np.bool_)
+    around = np.lib.stride_tricks.sliding_window_view(
+        np.pad(values, _AROUND, mode="reflect"), 2 * _AROUND + 1
+    )
+    far: npt.NDArray[np.bool_] = np.abs(values - np.median(around, axis=1)) > SPIKE_C
+    return far
 
 
 def _stale(t_ns: npt.NDArray[np.int64], values: npt.NDArray[np.float64], limit_s: float) -> int:

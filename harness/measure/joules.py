@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import alignment
 from harness.instruments.health import describe_problems
-from harness.measure.sampling import HEAT_BITS, Gauges, Pick, worse_fidelity
+from harness.measure.sampling import HEAT_BITS, Gauges, Pick, sampler_condition, worse_fidelity
 from harness.measure.traces import trace_settings
 from harness.model import (
     Capture,
@@ -22,7 +22,6 @@ from harness.remote import MeasuredBlock
 # a place without samples that an integral may bridge: so many periods, or so much of its window (chosen: a
 # sampler that lost its core for a moment loses nothing where power is steady)
 GAP_PERIODS, GAP_RATIO = 10, 0.1
-MIN_RATE_RATIO = 0.9  # of the rate that was asked for
 
 
 @dataclass(frozen=True)
@@ -139,19 +138,8 @@ class Seen:
         ]
         if (edge := self._edge()) is not None:
             lines.append(edge)
-        report = self.gauges.own.report if self.gauges.own else None
-        if report is not None and report.rate_got_hz is not None:
-            kept = report.rate_got_hz >= MIN_RATE_RATIO * report.rate_asked_hz
-            lines.append(
-                Condition(
-                    "sampler",
-                    f"{report.rate_got_hz:.4g} Hz, jitter p99 {(report.jitter_p99_ns or 0) / 1e6:.3g} ms, "
-                    f"{report.missed} left out, {report.cpu_ratio or 0:.2%} of a core",
-                    f"{report.rate_asked_hz:g} Hz",
-                    True if kept else None,
-                    "Another process held its core: pin the model to another one.",
-                )
-            )
+        if (sampler := sampler_condition(self.gauges)) is not None:
+            lines.append(sampler)
         return lines
 
     def _edge(self) -> Condition | None:

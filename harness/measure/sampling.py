@@ -20,7 +20,7 @@ from harness.instruments import onboard
 from harness.instruments.base import Context, Instrument
 from harness.measure.bench import Bench
 from harness.measure.board_meter import BoardMeter
-from harness.model import Capture, Channel, ChannelKind, Fidelity, Reading
+from harness.model import Capture, Channel, ChannelKind, Condition, Fidelity, Reading
 from harness.remote import AgentClient
 from harness.remote.sampler import DeviceSampler
 
@@ -30,6 +30,7 @@ POLL_S = (0.2, 5.0)  # how often a wait looks at the device's clock, at least an
 # temperature limit (Raspberry Pi documentation); bit 0 is the supply's
 HEAT_BITS = 0b1110
 _BESIDE = (ChannelKind.TEMP_C, ChannelKind.FREQ_HZ, ChannelKind.THROTTLE_BITS)
+MIN_RATE_RATIO = 0.9  # of the rate that was asked for
 _MAX_BESIDE = 16  # chosen: channels that are recorded beside power, for the report's time axis
 
 
@@ -252,6 +253,22 @@ def _other_cpus(bench: Bench) -> tuple[int, ...]:
     pinned = set(bench.board.device.pinned_cpus)
     every = bench.board.facts.details.get("cpus") or ()
     return tuple(cpu for cpu in every if cpu not in pinned) if pinned else ()
+
+
+def sampler_condition(gauges: Gauges) -> Condition | None:
+    """Return what rate the device's sampler kept, with its jitter and its cost; None where none ran."""
+    report = gauges.own.report if gauges.own else None
+    if report is None or report.rate_got_hz is None:
+        return None
+    kept = report.rate_got_hz >= MIN_RATE_RATIO * report.rate_asked_hz
+    return Condition(
+        "sampler",
+        f"{report.rate_got_hz:.4g} Hz, jitter p99 {(report.jitter_p99_ns or 0) / 1e6:.3g} ms, "
+        f"{report.missed} left out, {report.cpu_ratio or 0:.2%} of a core",
+        f"{report.rate_asked_hz:g} Hz",
+        True if kept else None,
+        "Another process held its core: pin the model to another one.",
+    )
 
 
 def worse_fidelity(*kinds: Fidelity) -> Fidelity:

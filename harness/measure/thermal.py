@@ -1,117 +1,87 @@
 """Thermal suite: from a start band, under load until it is steady: what stays of the burst's throughput.
 
 Cooling goes by temperature, not by time. Readings between blocks of load steer the run; what throttled when
-comes from the traces that were sampled meanwhile. An emulated board's heat moves faster by a stated factor,
-and its times are given as the board's.
+comes from the traces that were sampled meanwhile (thermal_numbers.py); whether sensors can be believed,
+thermal_health.py says. An emulated board's heat moves faster by a stated factor.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness import stats
 from harness.errors import ConfigError, Unsupported
 from harness.measure.bench import Bench, Observation
 from harness.measure.latency import require_clock
-from harness.measure.sampling import HEAT_BITS, Gauges, Pick, open_gauges, worse_fidelity
-from harness.measure.traces import trace_series, trace_settings
-from harness.model import (
-    Capture,
-    ChannelKind,
-    Condition,
-    Fidelity,
-    Measurement,
-    Series,
-    ThermalSettings,
+from harness.measure.sampling import HEAT_BITS, open_gauges, sampler_condition, worse_fidelity
+from harness.measure.thermal_health import MISSES, falls_again, problems_of, temp_condition
+from harness.measure.thermal_numbers import (
+    SCENARIO,
+    Point,
+    conditions_of,
+    is_steady,
+    summarise,
+    throttled_times,
+    throughput_series,
 )
+from harness.measure.thermal_watch import Looker, Watched, watch
+from harness.measure.traces import trace_series, trace_settings
+from harness.model import ChannelKind, Condition, ThermalSettings
 from harness.remote import Child
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-SCENARIO = "thermal"
 RATE_HZ = 2.0  # of the traces (chosen: heat takes seconds)
 MIN_BLOCK_S = 0.2  # of guest time on an emulated board, whose model steps every 0.1 s
-SAME_FREQ_RATIO = 0.01  # a frequency stands still within so much (chosen: as its pin is held, envelope.py)
-THROTTLED_RATIO = 0.95  # of the frequency at first; below it a CPU is held back (as in envelope.py)
-AMBIENT_DRIFT_C = 2.0  # beyond it a run isn't one of one ambient
-_CPU_SITE = re.compile(r"cpu|soc|pkg|core|k10temp|package", re.IGNORECASE)
-_AIR = re.compile(r"ambient|chamber", re.IGNORECASE)  # in site or boundary: the air around it
+RELEASE_S = 60.0  # in which a temperature that rose under load has begun to fall again (chosen)
 _WARMUP = 50
 
 
 @dataclass(frozen=True)
-class Point:
-    """A block of load and what was read at its end. None: the device doesn't show it."""
+class Taken:
+    """What one run took: blocks of load, the air before and after, and why it ended early ("": it didn't)."""
 
-    begin_ns: int
-    end_ns: int
-    calls: int
-    temp_c: float
-    freq_hz: float | None = None
-    throttled: bool | None = None
-
-    @property
-    def per_s(self) -> float:
-        return self.calls * 1e9 / (self.end_ns - self.begin_ns)
-
-
-@dataclass(frozen=True)
-class Watched:
-    """The channels that a thermal run looks at."""
-
-    temp: Pick
-    freqs: tuple[Pick, ...]
-    bits: Pick | None
-    ambient: Pick | None
-
-    @property
-    def picks(self) -> tuple[Pick, ...]:
-        return (self.temp, *self.freqs, *((self.bits,) if self.bits else ()))
+    points: tuple[Point, ...]
+    start_c: float
+    falls: bool | None  # whether the temperature fell after the load; None: it had hardly risen
+    ambient: tuple[float | None, float | None]
+    why: str
 
 
 def measure_thermal(bench: Bench) -> Observation:
-    """Take one thermal run. It ends INVALID where the start band isn't reached."""
+    """Take one thermal run. It ends INVALID where the start band isn't reached, or a sensor fails."""
     time_fidelity = require_clock(bench)
     settings, scale = settings_of(bench)
     model = bench.board.device.type.power_model
     require_band(settings, model.trip_c if model and scale < 1 else None, bench.board.device.where)
     with open_gauges(bench) as gauges:
-        watched = watch(gauges, settings)
-        kept = _kept(settings, scale, watched)
+        watched = watch(gauges, settings, bench.board.device.pinned_cpus)
+        looker = Looker(gauges, watched)
         power = [
             p for p in gauges.picks if p.channel.kind is ChannelKind.POWER_W and p.channel.clock != "meter"
         ]
-        ambient = [_ambient(gauges, watched, settings)]
         gauges.start((*watched.picks, *power), RATE_HZ)
-        with bench.child("thermal") as (child, _):
-            child.first()
-            block = _block(bench, child, settings)
-            why = reach_band(lambda: _temp(gauges, watched), lambda: gauges.wait(_poll_s(settings, scale)),
-                             block, gauges.device_ns, settings)  # fmt: skip
-            points: list[Point] = []
-            if not why:
-                points = _load(bench, gauges, watched, block, settings, scale)
-        ambient.append(_ambient(gauges, watched, settings))
+        taken = _take(bench, looker, settings, scale)
         captures = gauges.stop()
-    series = (*_throughput_series(points), *trace_series(captures.values()))
-    settings_kept = {**kept, **trace_settings(captures.values())}
+        sampler = sampler_condition(gauges)
+    points = taken.points
+    series = (*throughput_series(points), *trace_series(captures.values()))
+    kept = {**_kept(settings, scale, watched), **trace_settings(captures.values())}
+    why = "; ".join((*((taken.why,) if taken.why else ()), *problems_of(watched, captures, points)))
     if why:
-        return Observation(series=series, settings=settings_kept, scenario=SCENARIO, invalid=why)
+        return Observation(series=series, settings=kept, scenario=SCENARIO, invalid=why)
     fidelity = worse_fidelity(time_fidelity, *(p.channel.fidelity for p in watched.picks))
     throttled = throttled_times(watched, captures, points)
+    temps = captures[watched.temp.name]
     return Observation(
-        measurements=tuple(
-            summarise(points, throttled, ambient, settings, scale, fidelity, captures[watched.temp.name])
-        ),
+        measurements=tuple(summarise(points, throttled, taken.ambient, settings, scale, fidelity, temps)),
         series=series,
-        conditions=tuple(_conditions(points, ambient, settings, scale)),
-        settings=settings_kept,
+        conditions=(
+            *conditions_of(points, taken.ambient, settings, scale),
+            temp_condition(watched, temps, taken.start_c, points, taken.falls),
+            *((sampler,) if sampler else ()),
+        ),
+        settings=kept,
         scenario=SCENARIO,
     )
 
@@ -140,52 +110,35 @@ def _kept(settings: ThermalSettings, scale: float, watched: Watched) -> dict[str
     }
 
 
-# --- channels -------------------------------------------------------------------------------------
-
-
-def watch(gauges: Gauges, settings: ThermalSettings) -> Watched:
-    """Return the channels to look at: the named temperature, else the CPU's, else the only one.
-
-    Raises Unsupported with what there is; ConfigError for a name that isn't there or is no temperature.
-    """
-    picks = [p for p in gauges.picks if p.channel.clock != "meter"]
-    temps = [p for p in picks if p.channel.kind is ChannelKind.TEMP_C]
-    ambient = next((p for p in temps if _AIR.search(f"{p.channel.site} {p.channel.boundary}")), None)
-    if settings.channel is not None:
-        temp = gauges.named(settings.channel, (ChannelKind.TEMP_C,))
-    else:
-        inside = [p for p in temps if p is not ambient]
-        of_cpu = [p for p in inside if _CPU_SITE.search(f"{p.channel.site} {p.channel.id}")]
-        chosen = of_cpu or (inside if len(inside) == 1 else [])
-        if not chosen:
-            raise Unsupported(
-                f"no channel shows the CPU's temperature; {gauges.listed()}.",
-                where=gauges.where,
-                next_step="Name one in its type's `thermal.channel`, or measure a board that shows it.",
-            )
-        temp = chosen[0]
-    freqs = tuple(p for p in picks if p.channel.kind is ChannelKind.FREQ_HZ)
-    bits = next((p for p in picks if p.channel.kind is ChannelKind.THROTTLE_BITS), None)
-    return Watched(temp, freqs, bits, ambient)
-
-
-def _temp(gauges: Gauges, watched: Watched) -> float:
-    (reading,) = gauges.read([watched.temp])
-    if not math.isfinite(reading.value):
-        raise Unsupported(f"`{watched.temp.name}` gives no reading any more.", where=gauges.where)
-    return reading.value
-
-
-def _ambient(gauges: Gauges, watched: Watched, settings: ThermalSettings) -> float | None:
-    if settings.ambient_temp_c is not None:
-        return settings.ambient_temp_c
-    if watched.ambient is None:
-        return None
-    (reading,) = gauges.read([watched.ambient])
-    return reading.value if math.isfinite(reading.value) else None
-
-
 # --- taking ---------------------------------------------------------------------------------------
+
+
+def _take(bench: Bench, looker: Looker, settings: ThermalSettings, scale: float) -> Taken:
+    """Bring the device into its start band, load it, and look whether it cools again."""
+    gauges, poll_s = looker.gauges, _poll_s(settings, scale)
+    before = looker.ambient_c(settings)
+    points: list[Point] = []
+    start_c, falls = math.nan, None
+    with bench.child("thermal") as (child, _):
+        child.first()
+        block = _block(bench, child, settings)
+        why = reach_band(looker.temp_c, lambda: gauges.wait(poll_s), block, gauges.device_ns, settings)
+        if not why:
+            start_c = looker.temp_c()
+            points, why = _load(bench, looker, block, settings, scale)
+        if not why:
+            cap_s = max(RELEASE_S * scale, 3 * MIN_BLOCK_S)
+            falls = falls_again(
+                looker.temp_c,
+                lambda: gauges.wait(max(MIN_BLOCK_S, cap_s / 60)),
+                gauges.device_ns,
+                start_c,
+                points,
+                cap_s,
+            )
+    if why and looker.last_error:
+        why = f"{why} ({looker.last_error})"
+    return Taken(tuple(points), start_c, falls, (before, looker.ambient_c(settings)), why)
 
 
 def _block(bench: Bench, child: Child, settings: ThermalSettings) -> Callable[[], tuple[int, int, int]]:
@@ -222,251 +175,46 @@ def reach_band(
 ) -> str:
     """Bring the device into its start band by waiting or by load; return why that couldn't be, or ""."""
     low, high = settings.start_temp_c
-    begin_ns, first = now_ns(), temp_c()
-    seen = first
-    while not low <= seen <= high:
+    begin_ns, first, seen, missed = now_ns(), math.nan, math.nan, 0
+    while True:
+        now_c = temp_c()
+        missed = 0 if math.isfinite(now_c) else missed + 1
+        if missed >= MISSES:
+            return f"its temperature gave no reading {MISSES} times in a row before the load"
+        if math.isfinite(now_c):
+            first, seen = now_c if math.isnan(first) else first, now_c
+        if low <= now_c <= high:
+            return ""
         if now_ns() - begin_ns > settings.cool_cap_s * 1e9:
             return (
                 f"it was at {first:.1f} °C and still is at {seen:.1f} °C after {settings.cool_cap_s:g} s; it "
                 f"starts between {low:g} and {high:g} °C. Cool it better, or move thermal.start_low and "
                 "start_high"
             )
-        _ = wait() if seen > high else heat()
-        seen = temp_c()
-    return ""
+        _ = heat() if now_c < low else wait()
 
 
 def _load(
     bench: Bench,
-    gauges: Gauges,
-    watched: Watched,
+    looker: Looker,
     block: Callable[[], tuple[int, int, int]],
     settings: ThermalSettings,
     scale: float,
-) -> list[Point]:
-    """Load the device until it is steady or the cap; return its blocks."""
+) -> tuple[list[Point], str]:
+    """Load the device until it is steady or the cap; return its blocks, and why it ended early or ""."""
     points: list[Point] = []
     while True:
         begin_ns, end_ns, calls = block()
-        temp, *rest = (r.value for r in gauges.read(watched.picks))
-        freqs = [f for f in rest[: len(watched.freqs)] if math.isfinite(f)]
-        bits = rest[-1] if watched.bits and math.isfinite(rest[-1]) else None
-        throttled = None if bits is None else bool(int(bits) & HEAT_BITS)
-        points.append(Point(begin_ns, end_ns, calls, temp, max(freqs) if freqs else None, throttled))
+        seen = looker.look()
+        freq_hz = seen.freq_hz if math.isfinite(seen.freq_hz) else None
+        throttled = bool(int(seen.bits) & HEAT_BITS) if math.isfinite(seen.bits) else None
+        points.append(Point(begin_ns, end_ns, calls, seen.temp_c, freq_hz, throttled))
         elapsed_s = (end_ns - points[0].begin_ns) / 1e9
-        bench.progress.say(f"{temp:.1f} °C after {elapsed_s / scale:.0f} s of load")
+        if all(math.isnan(p.temp_c) for p in points[-MISSES:]) and len(points) >= MISSES:
+            return points, f"its temperature gave no reading at the end of {MISSES} blocks in a row"
+        bench.progress.say(f"{seen.temp_c:.1f} °C after {elapsed_s / scale:.0f} s of load")
         if elapsed_s >= settings.load_cap_s or is_steady(points, settings, scale):
-            return points
-
-
-def is_steady(points: Sequence[Point], settings: ThermalSettings, scale: float) -> bool:
-    """Return whether temperature and frequency stood still over the last `steady_s`.
-
-    The 90% interval of the temperature's slope lies within the allowed one (least squares, Student's t), the
-    frequency within 1%, and throttling didn't come or go.
-    """
-    import numpy as np
-
-    last_ns = points[-1].end_ns
-    mine = [p for p in points if p.end_ns >= last_ns - settings.steady_s * 1e9]
-    if len(mine) < 5 or last_ns - points[0].begin_ns < settings.steady_s * 1e9:
-        return False
-    if len({p.throttled for p in mine}) > 1:
-        return False
-    freqs = [p.freq_hz for p in mine if p.freq_hz is not None]
-    if freqs and max(freqs) - min(freqs) > SAME_FREQ_RATIO * max(freqs):
-        return False
-    minutes = np.array([(p.end_ns - mine[0].end_ns) / 60e9 for p in mine]) / scale
-    slope, half = stats.slope_interval(minutes, np.array([p.temp_c for p in mine]))
-    return abs(slope) + half <= settings.steady_slope_c_per_min
-
-
-# --- numbers --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Throttling:
-    """When the load was throttled. `first_s` None: never; `observable` False: nothing would show it."""
-
-    observable: bool
-    first_s: float | None
-    total_s: float
-    by: str
-
-
-def throttled_times(watched: Watched, captures: Mapping[str, Capture], points: Sequence[Point]) -> Throttling:
-    """Return when throttling was on between the first block's begin and the last one's end."""
-    import numpy as np
-
-    begin, end = points[0].begin_ns, points[-1].end_ns
-    if watched.bits is not None:
-        trace = captures[watched.bits.name]
-        bits = np.nan_to_num(trace.values).astype(np.int64)
-        held = (bits & HEAT_BITS) != 0
-        return _spans(trace.t_ns, held, np.isfinite(trace.values), begin, end, watched.bits.name)
-    if watched.freqs:
-        trace = captures[watched.freqs[0].name]
-        first = [p.freq_hz for p in points[:3] if p.freq_hz is not None]
-        if first:
-            held = trace.values < THROTTLED_RATIO * max(first)
-            return _spans(trace.t_ns, held, np.isfinite(trace.values), begin, end, watched.freqs[0].name)
-    return Throttling(False, None, 0.0, "")
-
-
-def _spans(
-    t_ns: npt.NDArray[np.int64],
-    held: npt.NDArray[np.bool_],
-    good: npt.NDArray[np.bool_],
-    begin_ns: int,
-    end_ns: int,
-    by: str,
-) -> Throttling:
-    """Add up the time from each reading that shows throttling to the next one."""
-    import numpy as np
-
-    keep = good & (t_ns >= begin_ns) & (t_ns <= end_ns)
-    t, on = t_ns[keep], held[keep]
-    if not t.size:
-        return Throttling(False, None, 0.0, by)
-    until = np.append(t[1:], end_ns)
-    total_s = float((until - t)[on].sum()) / 1e9
-    first_s = float(t[on][0] - begin_ns) / 1e9 if on.any() else None
-    return Throttling(True, first_s, total_s, by)
-
-
-def summarise(
-    points: Sequence[Point],
-    throttling: Throttling,
-    ambient: Sequence[float | None],
-    settings: ThermalSettings,
-    scale: float,
-    fidelity: Fidelity,
-    temps: Capture,
-) -> list[Measurement]:
-    """Return the run's numbers. One run has no spread between runs: intervals are those of its blocks."""
-    import numpy as np
-
-    begin, end = points[0].begin_ns, points[-1].end_ns
-    burst = [p.per_s for p in points if p.begin_ns < begin + settings.burst_s * 1e9]
-    last = [p.per_s for p in points if p.end_ns > end - settings.steady_s * 1e9]
-    how = () if scale == 1.0 else (f"heat moved {1 / scale:g} times as fast: times are the board's",)
-    loaded_s = (end - begin) / 1e9 / scale
-    found = []
-    pairs = []
-    for metric, values, what in (
-        ("burst_throughput_per_s", burst, f"{len(burst)} blocks from {points[0].temp_c:.1f} °C on"),
-        ("sustained_throughput_per_s", last, f"{len(last)} blocks up to {loaded_s:.0f} s of load"),
-    ):
-        mean = sum(values) / len(values)
-        half = stats.t_half_width(values) if len(values) > 1 else None
-        low, high = (None, None) if half is None else (mean - half, mean + half)
-        pairs.append((mean, half))
-        found.append(
-            Measurement(metric, mean, low, high, len(values), fidelity, SCENARIO, reasons=(what, *how))
-        )
-    found.append(_ratio(pairs, len(points), fidelity, how))
-    found += _throttle_rows(throttling, loaded_s, scale, fidelity, how)
-    inside = (temps.t_ns >= begin) & (temps.t_ns <= end) & np.isfinite(temps.values)
-    seen = [*(float(v) for v in temps.values[inside]), *(p.temp_c for p in points)]
-    peak, off = max(seen), temps.channel.uncertainty_abs or 0.0
-    found.append(
-        Measurement(
-            "peak_temp_c", peak, peak - off, peak + off, len(seen), fidelity, SCENARIO,
-            reasons=(temps.channel.id, *how),
-        )
-    )  # fmt: skip
-    known = [a for a in ambient if a is not None]
-    value = sum(known) / len(known) if known else None
-    why = ("as devices.toml has it",) if settings.ambient_temp_c is not None else ()
-    why = why if known else ("no channel of a site `ambient`, and no thermal.ambient_temp",)
-    low, high = (min(known), max(known)) if known else (None, None)
-    found.append(Measurement("ambient_temp_c", value, low, high, len(known), fidelity, SCENARIO, reasons=why))
-    return found
-
-
-def _ratio(
-    pairs: Sequence[tuple[float, float | None]], n: int, fidelity: Fidelity, how: tuple[str, ...]
-) -> Measurement:
-    (burst, burst_half), (sustained, sustained_half) = pairs
-    ratio = sustained / burst
-    if burst_half is None or sustained_half is None:
-        said = "no interval: burst or steady state is one block; shorten thermal.block_s"
-        return Measurement("sustained_ratio", ratio, None, None, n, fidelity, SCENARIO, reasons=(said, *how))
-    half = ratio * math.hypot(burst_half / burst, sustained_half / sustained)
-    said = "interval: of the blocks of this run"
-    return Measurement(
-        "sustained_ratio", ratio, ratio - half, ratio + half, n, fidelity, SCENARIO, reasons=(said, *how)
-    )
-
-
-def _throttle_rows(
-    throttling: Throttling, loaded_s: float, scale: float, fidelity: Fidelity, how: tuple[str, ...]
-) -> list[Measurement]:
-    if not throttling.observable:
-        why = ("not observable: no channel shows throttling or frequency",)
-        return [
-            Measurement(metric, None, None, None, 0, fidelity, SCENARIO, reasons=why)
-            for metric in ("time_to_throttle_s", "throttled_s")
-        ]
-    total_s = throttling.total_s / scale
-    if throttling.first_s is None:
-        said = f"not throttled in {loaded_s:.0f} s of load ({throttling.by}): at least that long"
-        first = Measurement(
-            "time_to_throttle_s", loaded_s, loaded_s, None, 1, fidelity, SCENARIO, reasons=(said, *how)
-        )
-    else:
-        at_s = throttling.first_s / scale
-        first = Measurement(
-            "time_to_throttle_s", at_s, at_s, at_s, 1, fidelity, SCENARIO, reasons=(throttling.by, *how)
-        )
-    said = f"of {loaded_s:.0f} s of load ({throttling.by})"
-    total = Measurement("throttled_s", total_s, total_s, total_s, 1, fidelity, SCENARIO, reasons=(said, *how))
-    return [first, total]
-
-
-def _conditions(
-    points: Sequence[Point], ambient: Sequence[float | None], settings: ThermalSettings, scale: float
-) -> list[Condition]:
-    low, high = settings.start_temp_c
-    steady = is_steady(points, settings, scale)
-    loaded_s = (points[-1].end_ns - points[0].begin_ns) / 1e9 / scale
-    lines = [
-        Condition("start band", "reached", f"{low:g} to {high:g} °C", True),
-        Condition(
-            "steady",
-            f"{'yes' if steady else 'no'}, {points[-1].temp_c:.1f} °C after {loaded_s:.0f} s",
-            f"slope within ±{settings.steady_slope_c_per_min:g} °C/min",
-            True if steady else None,
-            "The cap ended it: raise thermal.load_cap_s.",
-        ),
-    ]
-    known = [a for a in ambient if a is not None]
-    if len(known) == 2:
-        drift = abs(known[1] - known[0])
-        lines.append(
-            Condition(
-                "ambient",
-                f"{known[0]:.1f} °C before, {known[1]:.1f} °C after",
-                f"within {AMBIENT_DRIFT_C:g} °C",
-                drift <= AMBIENT_DRIFT_C,
-                "Keep the room's temperature, or use a chamber.",
-            )
-        )
-    return lines
-
-
-def _throughput_series(points: Sequence[Point]) -> tuple[Series, ...]:
-    import numpy as np
-
-    if not points:
-        return ()
-    none = np.zeros(len(points), dtype=np.int32)
-    rate = np.array([p.per_s for p in points], dtype=np.float64)
-    t_ns = np.array([p.end_ns for p in points], dtype=np.int64)
-    return (
-        Series("throughput_per_s", "1/s", rate, none, "CLOCK_MONOTONIC"),
-        Series("throughput_per_s.t_ns", "ns", t_ns, none, "CLOCK_MONOTONIC"),
-    )
+            return points, ""
 
 
 def with_heat(conditions: Sequence[Condition]) -> tuple[Condition, ...]:

@@ -59,14 +59,19 @@ def sensors(root: Path, *, power: bool = True) -> Path:
 
 @contextlib.contextmanager
 def alive(board: Path) -> Iterator[None]:
-    """Let the meter's last digit move meanwhile, as a real one's does."""
-    file, ending = board / "sys/class/hwmon/hwmon0/power1_input", threading.Event()
+    """Let last digits move meanwhile, as real sensors' do."""
+    ending = threading.Event()
+    moving = (
+        (board / "sys/class/hwmon/hwmon0/power1_input", ("3500000", "3500010", "3499990")),
+        (board / "sys/class/thermal/thermal_zone0/temp", ("45123", "45623", "45123")),
+    )
 
     def move() -> None:
-        for reading in itertools.cycle(("3500000", "3500010", "3499990")):
-            fresh = file.with_suffix(".new")
-            fresh.write_text(reading + "\n")
-            fresh.replace(file)
+        for turn in itertools.count():
+            for file, readings in moving:
+                fresh = file.with_suffix(".new")
+                fresh.write_text(readings[turn % 3] + "\n")
+                fresh.replace(file)
             if ending.wait(0.03):
                 return
 
@@ -119,6 +124,16 @@ def test_a_meter_that_hangs_judges_nothing(tmp_path):
     assert done.returncode == 11, done.output
     assert "all exactly 3.5 W" in done.output
     assert "Check that the meter is alive" in done.output
+
+
+def test_a_temperature_that_hangs_judges_nothing(tmp_path):
+    board = sensors(tmp_path, power=False)
+    done = prepared(tmp_path).pytest(
+        "--device", "local", "-m", "thermal", env={"HIL_AGENT_SENSORS_ROOT": str(board)}
+    )
+    assert done.returncode == 11, done.output
+    assert "readings, all 45.123 °C" in done.output
+    assert "Check that device/thermal/zone/cpu-thermal/temp_c is alive" in done.output
 
 
 def test_every_number_says_what_it_stands_on(both):

@@ -10,18 +10,9 @@ import pytest
 from harness.errors import ConfigError, Unsupported
 from harness.instruments.health import compute_health
 from harness.measure.sampling import Gauges, Pick
-from harness.measure.thermal import (
-    Point,
-    Throttling,
-    Watched,
-    is_steady,
-    reach_band,
-    require_band,
-    summarise,
-    throttled_times,
-    watch,
-    with_heat,
-)
+from harness.measure.thermal import reach_band, require_band, with_heat
+from harness.measure.thermal_numbers import Point, Throttling, is_steady, summarise, throttled_times
+from harness.measure.thermal_watch import Watched, cpu_clocks, watch
 from harness.model import Capture, Channel, ChannelKind, Condition, Fidelity, ThermalSettings
 
 S = 1_000_000_000
@@ -81,6 +72,23 @@ def test_a_board_that_doesnt_cool_ends_invalid():
     assert "starts between 40 and 50 °C" in said
 
 
+def test_a_sensor_that_dies_while_cooling_ends_the_run():
+    class Dead(Board):
+        def wait(self) -> None:
+            super().wait()
+            self.temp_c = float("nan")
+
+    dead = Dead(70)
+    assert dead.reach() == "its temperature gave no reading 5 times in a row before the load"
+    assert dead.done == ["wait"] * 5
+
+
+def test_a_reading_that_is_missed_once_ends_nothing():
+    board = Board(53)
+    answers = iter([float("nan"), 53.0, float("nan"), 49.0])
+    assert reach_band(lambda: next(answers), board.wait, board.heat, lambda: board.now_ns, SETTINGS) == ""
+
+
 def test_steady_is_a_slope_whose_interval_is_small():
     assert is_steady(points([60.0] * 20), SETTINGS, 1.0)
     assert not is_steady(points([60.0] * 11), SETTINGS, 1.0)  # not for long enough
@@ -119,6 +127,34 @@ def test_without_bits_a_falling_frequency_shows_it():
     found = throttled_times(watched, trace, points([60.0] * 5, freq_hz=1.5e9))
     assert found == Throttling(True, 10.0, 10.0, "device/freq")
     assert not throttled_times(Watched(TEMP, (), None, None), {}, points([60.0])).observable
+
+
+def test_the_fastest_of_the_cpus_clocks_counts_and_no_other_engines():
+    little, big = (
+        pick("cpufreq/policy0/policy0/freq_hz", ChannelKind.FREQ_HZ),
+        pick("cpufreq/policy4/policy4/freq_hz", ChannelKind.FREQ_HZ),
+    )
+    memory = pick("devfreq/dmc/dmc/freq_hz", ChannelKind.FREQ_HZ)
+    assert cpu_clocks([little, big, memory]) == (little, big)
+    assert cpu_clocks([little, big, memory], [5, 6]) == (big,)
+    assert cpu_clocks([memory]) == (memory,)
+    t = [0, 5, 10, 15, 20, 25]
+    # the little cluster idles and works as it likes; the big one is held back for ten seconds
+    traces = {
+        **capture(little, t, [1.8e9, 0.4e9, 1.8e9, 0.4e9, 1.8e9, 1.8e9]),
+        **capture(big, t, [2.4e9, 2.4e9, 1.6e9, 1.6e9, 2.4e9, 2.4e9]),
+    }
+    found = throttled_times(
+        Watched(TEMP, (little, big), None, None), traces, points([60.0] * 5, freq_hz=2.4e9)
+    )
+    assert (found.first_s, found.total_s) == (10.0, 10.0)
+
+
+def test_a_block_without_a_reading_says_nothing_of_steadiness():
+    some = points([60.0] * 20)
+    some[15] = Point(some[15].begin_ns, some[15].end_ns, 500, float("nan"))
+    assert is_steady(some, SETTINGS, 1.0)
+    assert not is_steady([*some[:12], *points([float("nan")] * 20)[12:]], SETTINGS, 1.0)
 
 
 def numbers(throttling: Throttling, scale: float = 1.0):
