@@ -22,6 +22,7 @@ from .wire import Decoder, Frame, WireFault, encode_header
 
 if TYPE_CHECKING:
     from .arm import Arm
+    from .soak.calls import Soak
 
 BUILT_IN = ("onnxruntime", "litert", "tflite_runtime", "command")
 OWN_ADAPTER = "env"  # the environment's own adapter.py
@@ -63,6 +64,7 @@ class Child:
         self._adapter: Any = None
         self._model: Optional[Model] = None
         self._arm: Optional["Arm"] = None  # while it takes part in a duet
+        self._soak: Optional["Soak"] = None  # while it takes part in a soak
         self._ops: Dict[str, Callable[[Frame], Answer]] = {
             "start": self._start,
             "load": self._load,
@@ -75,6 +77,8 @@ class Child:
             "duet_start": self._duet_start,
             "duet_block": self._duet_block,
             "duet_end": self._duet_end,
+            "soak_begin": self._soak_begin,
+            "soak": self._soak_slice,
             "infer": lambda frame: self._loaded().infer(Args("infer", frame.args)),
             "exit": self._exit,
         }
@@ -90,6 +94,8 @@ class Child:
             return Frame(frame.id, "error", frame.op, fault.to_args())
 
     def close(self) -> None:
+        if self._soak is not None:
+            self._soak.close()
         if self._model is not None:
             self._model.close()
 
@@ -133,6 +139,19 @@ class Child:
         from .paced import paced
 
         return paced(self._loaded(), Args("paced", frame.args), frame.payload)
+
+    def _soak_begin(self, frame: Frame) -> Answer:
+        from .soak.calls import begin
+
+        if self._soak is not None:
+            raise Fault("bad_request", "soak_begin: the child takes part in a soak already")
+        self._soak, answer = begin(self._loaded(), Args("soak_begin", frame.args), frame.payload)
+        return answer
+
+    def _soak_slice(self, frame: Frame) -> Answer:
+        if self._soak is None:
+            raise Fault("bad_request", "soak: the child takes part in no soak; `soak_begin` comes first")
+        return self._soak.slice(Args("soak", frame.args)), b""
 
     def _duet_start(self, frame: Frame) -> Answer:
         from .arm import Arm, read_plan

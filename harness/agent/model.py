@@ -187,6 +187,14 @@ class Model:
             self._check_batch()
         return self._calls()
 
+    def own_timer(self) -> Any:
+        """Return the session, fed with its first samples, where it times its calls itself; else None."""
+        if not hasattr(self._session, "timed_run"):
+            return None
+        self._called = True
+        self._prepare(0)
+        return self._session
+
     def _require_timeable(self, what: str) -> None:
         """Raise `unsupported` for a command: its calls are not made here, one by one."""
         if hasattr(self._session, "summarise"):

@@ -12,7 +12,7 @@ import select
 import subprocess
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from ..samples import Raw
 from ..wire import MAX_PAYLOAD_BYTES, Tensor, WireFault, pack_tensors, unpack_tensors
@@ -90,6 +90,10 @@ class Session:
         except WireFault as error:
             raise CommandError("`read` answered with bad arrays: %s" % error) from None
         return {tensor.name: Raw(tensor.dtype, tensor.shape, bytes(tensor.data)) for tensor in tensors}
+
+    def exit_code(self) -> Optional[int]:
+        """Return how the command ended (negative: the signal), None while it lives."""
+        return self._process.poll()
 
     def close(self) -> None:
         """End the command."""
