@@ -1,17 +1,19 @@
-"""The emulated board's model as an instrument on the host: nothing is asked of the core that is measured.
+"""The emulated board's meter on the host: nothing is asked of the core that is measured.
 
-Every number from it is an estimate, with the boundary "board model", at the guest's own times.
+Power is what the INA219 on its bus shows, temperature what the LM75 shows: their faults reach a run as a real
+board's do. Every number is an estimate, with the boundary "board model", at the guest's own times.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from harness.errors import DeadlineExceeded, HarnessError
+from harness.errors import DataError, DeadlineExceeded, HarnessError
 from harness.instruments.base import already_started, find_channel, not_started
 from harness.instruments.health import compute_health
 from harness.model import Capture, Channel, ChannelKind, Fidelity, Mode, Reading
@@ -29,19 +31,21 @@ class ModelReading(Protocol):
     @property
     def at_ns(self) -> int: ...
     @property
-    def temp_c(self) -> float: ...
+    def shown_temp_c(self) -> float | None: ...
     @property
-    def power_w(self) -> float: ...
+    def shown_power_w(self) -> float | None: ...
+    @property
+    def ambient_c(self) -> float | None: ...
     @property
     def throttled_bits(self) -> int: ...
 
 
-_VALUES: dict[ChannelKind, Callable[[ModelReading], float]] = {
-    ChannelKind.POWER_W: lambda r: r.power_w,
-    ChannelKind.TEMP_C: lambda r: r.temp_c,
-    ChannelKind.THROTTLE_BITS: lambda r: float(r.throttled_bits),
+_VALUES: dict[str, Callable[[ModelReading], float | None]] = {
+    "power_w": lambda r: r.shown_power_w,
+    "temp_c": lambda r: r.shown_temp_c,
+    "throttle_bits": lambda r: float(r.throttled_bits),
+    "ambient_temp_c": lambda r: r.ambient_c,
 }
-_SITES = {ChannelKind.POWER_W: "board", ChannelKind.TEMP_C: "soc", ChannelKind.THROTTLE_BITS: "soc"}
 
 
 class BoardMeter:
@@ -49,15 +53,14 @@ class BoardMeter:
 
     name = NAME
 
-    def __init__(
-        self, read_model: Callable[[], ModelReading | None], *, where: str, ambient_c: float
-    ) -> None:
+    def __init__(self, read_model: Callable[[], ModelReading | None], *, where: str) -> None:
         self._read_model = read_model
         self._where = where
-        self._ambient_c = ambient_c
         self._channels = (
-            *(_channel(str(kind), kind, _SITES[kind]) for kind in _VALUES),
-            _channel("ambient_temp_c", ChannelKind.TEMP_C, "ambient"),
+            _channel("power_w", ChannelKind.POWER_W, "board", "INA219"),
+            _channel("temp_c", ChannelKind.TEMP_C, "soc", "LM75"),
+            _channel("throttle_bits", ChannelKind.THROTTLE_BITS, "soc", "firmware"),
+            _channel("ambient_temp_c", ChannelKind.TEMP_C, "ambient", "as it is set"),
         )
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
@@ -69,15 +72,18 @@ class BoardMeter:
         return self._channels
 
     def read(self, channel_id: str) -> Reading:
-        """Return the model's last step. Raises DeadlineExceeded where it doesn't run."""
+        """Return the model's last step.
+
+        Raises DeadlineExceeded where it doesn't run, DataError where the chip gives no answer.
+        """
         channel = find_channel(self.name, self._channels, channel_id)
         step = self._read_model()
         if step is None:
             raise DeadlineExceeded("its board model isn't running.", where=self._where)
-        return Reading(step.at_ns, self._value(channel, step))
-
-    def _value(self, channel: Channel, step: ModelReading) -> float:
-        return self._ambient_c if channel.site == "ambient" else _VALUES[channel.kind](step)
+        value = _VALUES[channel.id](step)
+        if value is None:
+            raise DataError(f"its {_silent(channel)}", where=self._where)
+        return Reading(step.at_ns, value)
 
     def start(self, channel_ids: Sequence[str], rate_hz: float) -> None:
         """Take every step of the model from now on; `rate_hz` is the model's own."""
@@ -96,7 +102,11 @@ class BoardMeter:
             except HarnessError as error:
                 self._errors.append(str(error))
                 return
-            if step is not None and (not self._steps or step.at_ns != self._steps[-1].at_ns):
+            if step is None:
+                continue
+            if self._steps and step.at_ns == self._steps[-1].at_ns:
+                self._steps[-1] = step  # a fault came or went since
+            else:
                 self._steps.append(step)
 
     def stop(self) -> tuple[Capture, ...]:
@@ -106,8 +116,12 @@ class BoardMeter:
         t_ns = np.array([step.at_ns for step in self._steps], dtype=np.int64)
         captures = []
         for channel in self._started:
-            values = np.array([self._value(channel, step) for step in self._steps], dtype=np.float64)
-            health = compute_health(channel, t_ns, values, rate_hz=None, stale_s=0, errors=self._errors)
+            read = (_VALUES[channel.id](step) for step in self._steps)
+            values = np.array([math.nan if value is None else value for value in read], dtype=np.float64)
+            missing = int(np.count_nonzero(np.isnan(values)))
+            silent = [f"{_silent(channel)} ({missing} times)"] if missing else []
+            errors = (*self._errors, *silent)
+            health = compute_health(channel, t_ns, values, rate_hz=None, stale_s=0, errors=errors)
             captures.append(Capture(channel, t_ns, values, health))
         return tuple(captures)
 
@@ -119,7 +133,11 @@ class BoardMeter:
             thread.join(JOIN_S)
 
 
-def _channel(id_: str, kind: ChannelKind, site: str) -> Channel:
+def _silent(channel: Channel) -> str:
+    return f"{channel.source.removeprefix(BOUNDARY + ', ')} gives no reading"
+
+
+def _channel(id_: str, kind: ChannelKind, site: str, source: str) -> Channel:
     return Channel(
         id_,
         site,
@@ -129,5 +147,5 @@ def _channel(id_: str, kind: ChannelKind, site: str) -> Channel:
         boundary=BOUNDARY,
         clock="device",
         fidelity=Fidelity.ESTIMATED,
-        source=BOUNDARY,
+        source=f"{BOUNDARY}, {source}",
     )

@@ -213,7 +213,7 @@ def open_gauges(bench: Bench) -> Iterator[Gauges]:
         found: list[Pick] = []
         if isinstance(board.connection, QemuConnection):
             opened.enter_context(board.connection.sensing())
-            meter = _board_meter(bench, board.connection)
+            meter = BoardMeter(board.connection.machine.sensors.read_model, where=board.device.name)
             opened.callback(meter.close)
             found += [_pick(meter, channel) for channel in meter.channels()]
         else:
@@ -235,13 +235,6 @@ def open_gauges(bench: Bench) -> Iterator[Gauges]:
             own=own,
             silent=tuple(own.silent) if own else (),
         )
-
-
-def _board_meter(bench: Bench, connection: QemuConnection) -> BoardMeter:
-    model = bench.board.device.type.power_model
-    assert model is not None, "sensing refuses a type without one"
-    read = connection.machine.sensors.read_model
-    return BoardMeter(read, where=bench.board.device.name, ambient_c=model.ambient_c)
 
 
 def _pick(instrument: Instrument, channel: Channel) -> Pick:

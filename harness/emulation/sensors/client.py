@@ -25,13 +25,20 @@ ANSWER_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class ModelReading:
-    """What the board model says now. `at_ns` is the guest's monotonic clock."""
+    """What the board model says now. `at_ns` is the guest's monotonic clock.
+
+    `shown_power_w` (INA219) and `shown_temp_c` (LM75) are what the chips on the bus show of it, with the
+    faults that are set, before their registers' resolution; None: they give no answer.
+    """
 
     at_ns: int
     temp_c: float
     power_w: float
     busy_cores: float
     throttled_bits: int  # as `vcgencmd get_throttled`
+    ambient_c: float | None = None
+    shown_power_w: float | None = None
+    shown_temp_c: float | None = None
 
 
 class Sensors:

@@ -159,6 +159,7 @@ class Faulty:
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
         self._reading: Reading | None = None
+        self._held: Reading | None = None  # what the chip was told last
         self.is_silent = False
         self.is_stuck = False
         self._spike: tuple[float, int] = (1.0, 0)  # factor, for how many more readings
@@ -171,7 +172,16 @@ class Faulty:
         if reading is not None and left:
             self._spike = (factor, left - 1)
             reading = Reading(reading.temp_c * factor, reading.voltage_v, reading.current_a * factor)
+        self._show(reading)
+
+    def _show(self, reading: Reading | None) -> None:
+        self._held = reading
         self._chip.set(reading)
+
+    @property
+    def shown(self) -> Reading | None:
+        """Return what a master would read now, before the registers' resolution; None: it gets no answer."""
+        return None if self.is_silent else self._held
 
     def spike(self, factor: float, readings: int) -> None:
         """Show `factor` times the temperature or the current, in the next `readings` readings."""
@@ -181,7 +191,7 @@ class Faulty:
         """End every fault of it."""
         self.is_silent = self.is_stuck = False
         self._spike = (1.0, 0)
-        self._chip.set(self._reading)
+        self._show(self._reading)
 
     def write(self, data: bytes) -> None:
         if self.is_silent:

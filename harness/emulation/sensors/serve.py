@@ -45,13 +45,16 @@ class Board:
         self.to_guest: Callable[[bytes], None] = lambda data: None  # on the firmware's port
         self.to_usb: Callable[[bytes], None] = lambda data: None
         self.configuration: dict[str, Any] | None = None
-        self.reading: dict[str, Any] | None = None  # the firmware's last
+        self.reading: dict[str, Any] | None = None  # the firmware's last, and what the chips make of it
+        self.ambient_c: float | None = None
+        self.is_plugged = True
         self.count = 0  # of the firmware's readings
         self.steps: collections.deque[dict[str, Any]] = collections.deque(maxlen=KEPT_STEPS)
 
     def new_adapter(self) -> Adapter:
         """Return the adapter for a new connection of QEMU's."""
         self.adapter = Adapter(self.bus, on_reset=self.forget)
+        self.is_plugged = True
         return self.adapter
 
     def forget(self) -> None:
@@ -72,6 +75,20 @@ class Board:
             self.reading = dict(message)
             self.steps.append(self.reading)
             self.show()
+            self.note()
+
+    def note(self) -> None:
+        """Put beside the firmware's last reading what INA219 and LM75 show of it, faults included.
+
+        The host reads them so: a read by the guest takes time from the core that is measured.
+        """
+        if self.reading is None:
+            return
+        chips = self.bus.chips if self.is_plugged else {}
+        power, temp = (chips[name].shown if name in chips else None for name in ("ina219", "lm75"))
+        self.reading["ambient_c"] = self.ambient_c
+        self.reading["shown_power_w"] = None if power is None else power.voltage_v * power.current_a
+        self.reading["shown_temp_c"] = None if temp is None else temp.temp_c
 
     def show(self) -> None:
         """Have the chips show the firmware's last reading."""
@@ -95,6 +112,7 @@ class Board:
         name = request["op"]
         if name == "configure":
             self.configuration = {k: request[k] for k in ("parameters", "period_s")}
+            self.ambient_c = request["parameters"].get("ambient_c")
             self.count = 0
             if self.reading is not None:  # the firmware runs already: the machine was restored with it
                 self.tell(self.configuration)
@@ -104,11 +122,14 @@ class Board:
             after_ns = int(request["after_ns"])
             return {"steps": [step for step in self.steps if step["at_ns"] > after_ns]}
         elif name == "ambient":
-            self.tell({"ambient_c": float(request["ambient_c"])})
+            self.ambient_c = float(request["ambient_c"])
+            self.tell({"ambient_c": self.ambient_c})
         elif name in ("unplug", "plug"):
             if self.adapter is None:
                 raise ValueError("QEMU has not connected to the bus")
             self.to_usb(self.adapter.unplug() if name == "unplug" else self.adapter.plug())
+            self.is_plugged = name == "plug"
+            self.note()
         else:
             self._fault(name, self.bus.chips[request["chip"]], request)
         return {}
@@ -126,6 +147,7 @@ class Board:
             self.show()
         else:
             raise ValueError(f"unknown request {name!r}")
+        self.note()
 
     def _transfers(self) -> int:
         return 0 if self.adapter is None else self.adapter.transfers

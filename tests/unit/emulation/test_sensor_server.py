@@ -73,7 +73,9 @@ def test_starting_waits_for_the_models_first_reading(served):
     sensors._control = console
     sensors.start(PI4, cores=4, time_scale=50.0, period_s=0.25)
     assert said == ["board on"]
-    assert sensors.read_model() == ModelReading(**READING)
+    # 0.5 A at 5.1 V
+    shown = {"ambient_c": 20.0, "shown_power_w": pytest.approx(2.55), "shown_temp_c": 50.0}
+    assert sensors.read_model() == ModelReading(**READING, **shown)
     guest.say({**READING, "at_ns": 6})
     assert runs.wait_until(lambda: len(sensors.read_steps()) == 2, DEADLINE_S)
     assert [step.at_ns for step in sensors.read_steps(after_ns=5)] == [6]
@@ -109,6 +111,43 @@ def test_chips_show_what_the_firmware_says_until_the_guest_boots():
     assert board.answer({"op": "state"})["reading"] is None
     with pytest.raises(Nak):
         board.bus.read(0x40, 2)
+
+
+def test_a_chips_faults_are_in_what_the_host_reads_of_it():
+    board = Board()
+    board.answer(
+        {"op": "configure", "parameters": {"supply_voltage_v": 5.1, "ambient_c": 20.0}, "period_s": 0.1}
+    )
+
+    def shown(**request):
+        if request:
+            assert board.answer({**request}).get("ok")
+        reading = board.answer({"op": "state"})["reading"]
+        power_w = reading["shown_power_w"]
+        return reading["shown_temp_c"], None if power_w is None else round(power_w, 6)
+
+    board.hear(READING)
+    assert shown() == (50.0, 2.55)
+    assert shown(op="nak", chip="lm75") == (None, 2.55)
+    assert shown(op="heal", chip="lm75") == (50.0, 2.55)
+    assert shown(op="spike", chip="ina219", factor=4, readings=1) == (50.0, 10.2)
+    board.hear({**READING, "at_ns": 6})
+    assert shown() == (50.0, 2.55)
+    assert shown(op="stick", chip="lm75") == (50.0, 2.55)
+    board.hear({**READING, "at_ns": 7, "temp_c": 55.0, "power_w": 5.1})
+    assert shown() == (50.0, 5.1)
+    assert [step["shown_temp_c"] for step in board.answer({"op": "steps", "after_ns": 0})["steps"]] == [
+        50.0
+    ] * 3
+    board.new_adapter()
+    board.to_usb = lambda data: None
+    assert shown(op="unplug") == (None, None)
+    board.hear({**READING, "at_ns": 8})
+    assert shown() == (None, None)
+    assert shown(op="plug") == (50.0, 2.55)
+    assert board.answer({"op": "ambient", "ambient_c": 35.0})["ok"]
+    board.hear({**READING, "at_ns": 9})
+    assert board.answer({"op": "state"})["reading"]["ambient_c"] == 35.0
 
 
 def test_faults_that_make_no_sense_are_refused(served):
