@@ -1,0 +1,164 @@
+"""A soak's state as text for a terminal: one screen, the most urgent first."""
+
+from __future__ import annotations
+
+from harness.cli.options import table_text
+from harness.model import SoakEvent
+from harness.soak.glance import Glance, StreamGlance
+from harness.units import format_bytes, format_duration, format_ns, format_ratio, format_significant
+
+BAR = 30  # cells
+STALE_S = 120.0  # of a claim: the lease of docs/soak-format.md
+_MARK = {"running": "running", "ended": "ended", "dead": "RUNNER GONE", "unreachable": "OUT OF REACH"}
+
+
+def describe(glance: Glance) -> str:
+    """Return the state of one soak, some twenty lines, the last one ended."""
+    g = glance
+    kind = ", compressed" if g.compressed else ""
+    models = " + ".join(s.title for s in g.streams)
+    lines = [
+        f"{g.soak_id}  {_MARK.get(g.state, g.state.upper())}  {models} on {g.device}{kind}",
+        _progress(g),
+    ]
+    if g.contact.problem:
+        lines.append(f"{g.contact.problem}")
+        lines.append(_last_seen(g))
+    lines.append("")
+    lines += _streams(g)
+    lines += ["", f"device     {_device(g)}", *_events(g)]
+    lines += [f"alerts     {'; '.join(g.alerts) if g.alerts else 'none on'}"]
+    lines += [f"collector  {_collector(g)}", f"next       {_next(g)}"]
+    return "\n".join(lines) + "\n"
+
+
+def one_line(g: Glance) -> str:
+    """Return the state as a line that a waiting pytest shows."""
+    errors = sum(sum(s.errors.values()) for s in g.streams)
+    calls = sum(s.calls for s in g.streams)
+    rss = next((s.rss_bytes for s in g.streams if s.rss_bytes is not None), None)
+    parts = [
+        f"{_pair(g.reached_s, g.duration_s)}",
+        f"{g.windows} windows",
+        f"{calls} calls",
+        f"{errors} errors" if errors else "no errors",
+    ]
+    if rss is not None:
+        parts.append(f"RSS {format_bytes(rss)}")
+    if g.events:
+        parts.append(f"last: {g.events[-1].kind} at {format_duration(g.events[-1].t_s)}")
+    if g.contact.problem:
+        parts.append("out of reach")
+    return ", ".join(parts)
+
+
+def table_row(g: Glance) -> tuple[str, ...]:
+    """Return the state as a row of `harness soak list`."""
+    errors = sum(sum(s.errors.values()) for s in g.streams)
+    share = min(1.0, g.reached_s / g.duration_s)
+    reached = f"{_pair(g.reached_s, g.duration_s)} ({100 * share:.0f}%)"
+    models = " + ".join(s.title for s in g.streams)
+    return (g.soak_id, g.state, g.device, models, reached, str(errors), g.stored)
+
+
+def _pair(done_s: float, asked_s: float) -> str:
+    """Return "31.4 of 72 h": both in the unit of what was asked."""
+    asked = format_duration(asked_s)
+    number, unit = asked.split(" ")
+    scale = asked_s / float(number)
+    return f"{format_significant(done_s / scale)} of {asked}" if unit else asked
+
+
+def _progress(g: Glance) -> str:
+    share = min(1.0, g.reached_s / g.duration_s)
+    full = int(BAR * share)
+    bar = "█" * full + "░" * (BAR - full)
+    coverage = "" if g.coverage_ratio is None else f", coverage {format_ratio(g.coverage_ratio, 4)}"
+    left = ""
+    if g.ended is None and not g.compressed and g.state == "running":
+        left = f", {format_duration(max(0.0, g.duration_s - g.reached_s))} left"
+    return f"[{bar}]  {_pair(g.reached_s, g.duration_s)}, {100 * share:.0f}%{coverage}{left}"
+
+
+def _last_seen(g: Glance) -> str:
+    ago = g.contact.seen_ago_s
+    if ago is None:
+        return "This host has never seen it: nothing is known of it here."
+    return f"Below is what was known {format_duration(ago)} ago; the soak goes on there without this host."
+
+
+def _streams(g: Glance) -> list[str]:
+    head = ("stream", "cycle", "calls", "errors", "p50 first hour → now", "p99", "RSS", "and its change")
+    rows = [_stream_row(stream) for stream in g.streams]
+    return table_text(head, rows).rstrip("\n").split("\n")
+
+
+def _stream_row(s: StreamGlance) -> tuple[str, ...]:
+    errors = ", ".join(f"{count} {kind}" for kind, count in sorted(s.errors.items())) or "0"
+    if s.restarts:
+        errors += f", {s.restarts} restarts"
+    rss = "–" if s.rss_bytes is None else format_bytes(s.rss_bytes)
+    if s.rss_slope_per_h is None:
+        slope = "too early to say"
+    else:
+        sign = "−" if s.rss_slope_per_h < 0 else "+"
+        slope = f"{sign}{format_bytes(abs(round(s.rss_slope_per_h)))}/h"
+    return (s.name, s.cycle, str(s.calls), errors, _moved(s, 0), _moved(s, 1), rss, slope)
+
+
+def _moved(s: StreamGlance, at: int) -> str:
+    if s.now_ns is None:
+        return "–"
+    first = "–" if s.first_ns is None else format_ns(s.first_ns[at])
+    return f"{first} → {format_ns(s.now_ns[at])}"
+
+
+def _device(g: Glance) -> str:
+    parts = [
+        f"{name or 'temperature'} {now:.1f} °C (highest {most:.1f})"
+        for name, (now, most) in list(g.temps_c.items())[:2]
+    ]
+    if g.throttled is not None:
+        parts.append("THROTTLED" if g.throttled else "not throttled")
+    if g.disk_free_bytes is not None:
+        parts.append(f"{format_bytes(g.disk_free_bytes)} of disk free")
+    parts.append(f"{g.windows} windows of {format_duration(g.window_s)}")
+    parts.append(f"{g.lives} {'life' if g.lives == 1 else 'lives'} of the runner")
+    return ", ".join(parts)
+
+
+def _events(g: Glance) -> list[str]:
+    if not g.events:
+        return ["events     none"]
+    more = g.events_total - len(g.events)
+    lines = [f"events     the last {len(g.events)} of {g.events_total}:" if more else "events"]
+    return [*lines, *(f"  {_event(event)}" for event in g.events)]
+
+
+def _event(e: SoakEvent) -> str:
+    who = f" [{e.stream}]" if e.stream else ""
+    text = " ".join(e.text.split())
+    return f"{format_duration(e.t_s):>8}  {e.kind}{who}  {text[:70]}".rstrip()
+
+
+def _collector(g: Glance) -> str:
+    if not g.collector:
+        return "nobody has collected from it yet"
+    if g.collector_ago_s is None:
+        return g.collector
+    return f"{g.collector}, {format_duration(g.collector_ago_s)} ago"
+
+
+def _next(g: Glance) -> str:
+    attach = f"harness soak attach {g.soak_id}"
+    if g.stored:
+        return f"nothing: it is judged and stored in {g.stored}"
+    if g.ended is not None or g.state == "ended":
+        return f"it ended ({g.ended or 'see its end there'}); `{attach}` fetches, judges and stores it"
+    if g.state == "dead":
+        return f"`{attach}` starts its runner again, where its settings allow that, and collects"
+    if g.state == "unreachable":
+        return f"check its power and network; then `{attach}`"
+    if g.collector_ago_s is not None and g.collector_ago_s <= STALE_S:
+        return "it is being collected, and judged there at its end"
+    return f"nobody collects; it keeps its windows on its own disk until `{attach}`"
