@@ -244,6 +244,9 @@ def find_pulses(
     t, v = np.asarray(t_ns)[good], np.asarray(values, dtype=np.float64)[good]
     if t.size < 8 or not pulses:
         return None
+    if np.any(np.diff(t) < 0):  # of a clock that went back: the caller's health tells it
+        order = np.argsort(t, kind="stable")
+        t, v = t[order], v[order]
     pad = pulses[0][1] - pulses[0][0]
     begin, end = pulses[0][0] - pad, pulses[-1][1] + pad
     at = np.arange(begin, end, _GRID_NS)

@@ -16,7 +16,7 @@ from harness.errors import Unsupported
 from harness.measure.against import baseline_settings
 from harness.measure.bench import Bench, Observation
 from harness.measure.energy_numbers import SCENARIO, summarise
-from harness.measure.joules import Seen, Taken, Window, joules_of
+from harness.measure.joules import FULL_WINDOW_S, Seen, Taken, Window, joules_of
 from harness.measure.latency import WARMUP_CALLS, require_clock
 from harness.measure.sampling import Gauges, Pick, open_gauges
 from harness.measure.traces import trace_series
@@ -30,7 +30,6 @@ from harness.model import (
 )
 from harness.remote import Child, MeasuredBlock
 
-FULL_WINDOW_S = 10.0  # below it a window is labelled as scaled down
 EMULATED_BATCH_SIZES = (1, 8)  # where a second of load costs some eight
 SETTLE_S = 0.5  # after a process ended, before idle is measured, and after it (chosen)
 PULSES, PULSE_S = 4, 0.4  # of load, for a clock that can't be asked (chosen)
@@ -110,7 +109,7 @@ def measure_energy_against(bench: Bench, baseline_bench: Bench, baseline_name: s
     return Observation(
         comparisons=comparisons,
         series=trace_series(captures.values()),
-        conditions=tuple(seen.conditions()),
+        conditions=(*seen.conditions(), *seen.idle_condition(found)),
         settings=settings_kept,
         scenario=SCENARIO,
         invalid="; ".join(problems),

@@ -41,7 +41,7 @@ def summarise(seen: Seen, refused: Mapping[str, str]) -> Observation:
     return Observation(
         measurements=tuple(measurements),
         series=(*latency[0], *trace_series(seen.captures.values())),
-        conditions=tuple(seen.conditions()),
+        conditions=(*seen.conditions(), *seen.idle_condition(found)),
         settings={**seen.kept(), "refused_batch_sizes": dict(refused)},
         scenario=SCENARIO,
         invalid="; ".join(problems),
@@ -51,9 +51,8 @@ def summarise(seen: Seen, refused: Mapping[str, str]) -> Observation:
 def _how(seen: Seen) -> tuple[str, ...]:
     """Return boundary and rate, as every number tells them."""
     kept = seen.kept()
-    rates = [p.channel.rate_hz or seen.settings.rate_hz for p in seen.power]
-    rate = f"{min(*rates, seen.settings.rate_hz):g} Hz"
-    said = f"boundary: {kept['boundary']}; {', '.join(kept['power_channels'])}, {rate}"
+    channels = ", ".join(kept["power_channels"])
+    said = f"boundary: {kept['boundary']}; {channels}, {seen.rate_hz():.3g} Hz"
     return (said, *kept["labels"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness import alignment
@@ -22,6 +22,9 @@ from harness.remote import MeasuredBlock
 # a place without samples that an integral may bridge: so many periods, or so much of its window (chosen: a
 # sampler that lost its core for a moment loses nothing where power is steady)
 GAP_PERIODS, GAP_RATIO = 10, 0.1
+SPIKE_RATIO = 0.05  # of a window's energy: what one reading alone may add or take (chosen)
+IDLE_RATIO = 0.5  # of what load adds: so much idle may differ before and after (chosen)
+FULL_WINDOW_S = 10.0  # below it a window is labelled as short
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,33 @@ class Seen:
             lines.append(sampler)
         return lines
 
+    def rate_hz(self) -> float:
+        """Return how many readings of power came a second: the slowest channel's."""
+        rates = [min(self.settings.rate_hz, p.channel.rate_hz or self.settings.rate_hz) for p in self.power]
+        for pick in self.power:
+            t_ns = self.captures[pick.name].t_ns
+            if t_ns.size > 1 and t_ns[-1] > t_ns[0]:
+                rates.append((t_ns.size - 1) * 1e9 / float(t_ns[-1] - t_ns[0]))
+        return min(rates)
+
+    def idle_condition(self, found: Found) -> tuple[Condition, ...]:
+        """Return whether power came back to idle after the load: a meter that hangs half-way doesn't."""
+        if len(found.idles) < 2 or not found.loads:
+            return ()
+        before, after = found.idles[0].power_w, found.idles[-1].power_w
+        added = sum(j.power_w for j in found.loads) / len(found.loads) - before
+        edge = self._edge()
+        seen = edge is not None and edge.ok and added > 0
+        return (
+            Condition(
+                "idle power",
+                f"{before:.4g} W before, {after:.4g} W after",
+                f"alike within half of what the load adds, {added:+.3g} W",
+                abs(after - before) <= IDLE_RATIO * added if seen else None,
+                "Check that the meter is alive and that nothing else works on the device.",
+            ),
+        )
+
     def _edge(self) -> Condition | None:
         """Return whether power rose when the first load began; None where nothing was sampled then."""
         import numpy as np
@@ -182,6 +212,8 @@ class Seen:
     def kept(self) -> dict[str, Any]:
         """Return what the run keeps of how it was taken."""
         labels = [] if self.scale == 1.0 else [f"durations scaled by {self.scale:g}: an emulated board"]
+        if self.scale == 1.0 and self.settings.window_s < FULL_WINDOW_S:
+            labels.append(f"windows of {self.settings.window_s:g} s, shorter than {FULL_WINDOW_S:g} s")
         return {
             **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()},
             "scaled": self.scale,
@@ -230,7 +262,7 @@ def _energy(seen: Seen, window: Window) -> Joules | str:
     energy_j, clock_j, meter_j = 0.0, 0.0, 0.0
     stated = True
     for pick in seen.power:
-        capture = seen.captures[pick.name]
+        capture = _in_order(seen.captures[pick.name])
         part = _part(pick, capture, window, seen.settings.rate_hz)
         if isinstance(part, str):
             return part
@@ -255,20 +287,52 @@ def _energy(seen: Seen, window: Window) -> Joules | str:
     return Joules(window, energy_j, meter_j if stated else None, clock_j)
 
 
-def _part(pick: Pick, capture: Capture, window: Window, rate_hz: float) -> float | str:
-    """Return one channel's energy over a window, or why there is none."""
+def _in_order(capture: Capture) -> Capture:
+    """Return a capture whose times don't go backwards; that they did is in its health, and a flaw."""
     import numpy as np
 
+    order = np.argsort(capture.t_ns, kind="stable")
+    return replace(capture, t_ns=capture.t_ns[order], values=capture.values[order])
+
+
+def _spike(pick: Pick, capture: Capture, window: Window, energy_j: float) -> str:
+    """Return what is wrong where one reading alone decides of a window's energy; "" where none does.
+
+    What a reading adds: its distance from the line between its neighbours, over half the time between them.
+    """
+    import numpy as np
+
+    inside = (capture.t_ns >= window.begin_ns) & (capture.t_ns <= window.end_ns)
+    inside &= np.isfinite(capture.values)
+    t, v = (capture.t_ns[inside] - window.begin_ns) / 1e9, capture.values[inside]
+    if t.size < 3:
+        return ""
+    whole = t[2:] - t[:-2]
+    share = np.divide(t[1:-1] - t[:-2], whole, out=np.zeros_like(whole), where=whole > 0)
+    line = v[:-2] + share * (v[2:] - v[:-2])
+    added_j = (v[1:-1] - line) * whole / 2
+    most = int(np.argmax(np.abs(added_j)))
+    if abs(added_j[most]) <= SPIKE_RATIO * abs(energy_j):
+        return ""
+    return (
+        f"{pick.name}: one reading of {v[most + 1]:.4g} W among {float(np.median(v)):.4g} W makes "
+        f"{added_j[most] / energy_j:+.1%} of a window's energy. Check the meter, or sample faster"
+    )
+
+
+def _part(pick: Pick, capture: Capture, window: Window, rate_hz: float) -> float | str:
+    """Return one channel's energy over a window, or why there is none."""
     begin, end = window.begin_ns, window.end_ns
     if pick.channel.kind is ChannelKind.ENERGY_J:
         found = alignment.counted(capture.t_ns, capture.values, begin, end)
     else:
         rate = min(rate_hz, pick.channel.rate_hz or rate_hz)
         gap_ns = max(GAP_PERIODS / rate, GAP_RATIO * window.duration_s) * 1e9
-        order = np.argsort(capture.t_ns, kind="stable")
-        found = alignment.integrate(capture.t_ns[order], capture.values[order], begin, end, max_gap_ns=gap_ns)
+        found = alignment.integrate(capture.t_ns, capture.values, begin, end, max_gap_ns=gap_ns)
     if found.value is None:
         what = f"its samples cover {found.covered_ratio:.1%} of a window of {window.duration_s:.3g} s"
         said = "; ".join(capture.health.errors)
         return f"{pick.name}: {what}, {found.n} inside" + (f" ({said})" if said else "")
+    if pick.channel.kind is ChannelKind.POWER_W and (why := _spike(pick, capture, window, found.value)):
+        return why
     return found.value

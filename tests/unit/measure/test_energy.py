@@ -125,9 +125,10 @@ def test_clocks_too_far_apart_make_the_run_invalid():
 def test_samples_that_dont_hold_make_the_run_invalid(broken, message):
     whole = seen().captures["meter/power"]
     t, v = broken(whole.t_ns, whole.values)
-    found = summarise(seen(v, t_ns=t), {})
-    assert message in found.invalid
-    assert not found.measurements
+    for off_ns in (0.0, 0.01 * S):
+        found = summarise(seen(v, t_ns=t, off_ns=off_ns), {})
+        assert message in found.invalid
+        assert not found.measurements
 
 
 def test_throttling_in_a_window_makes_the_run_invalid():
@@ -174,3 +175,54 @@ def test_every_window_has_its_joules():
     found = joules_of(seen())
     assert [round(j.energy_j) for j in found.loads] == [50, 50]
     assert [j.window.duration_s for j in found.idles] == [10.0, 9.5]
+
+
+@pytest.mark.parametrize("factor", [60.0, 0.0])
+def test_a_reading_that_decides_of_a_windows_energy_is_not_believed(factor):
+    """Readings at 100 Hz: one of a thousand weighs 0.1%, and 60 times its like makes 6%."""
+    whole = seen().captures["meter/power"]
+    spiked = np.where(whole.t_ns == 15 * S, 5.0 * factor, whole.values)
+    found = summarise(seen(spiked), {})
+    if factor:
+        assert "meter/power: one reading of 300 W among 5 W makes +5.6% of a window's energy" in found.invalid
+        assert not found.measurements
+    else:
+        assert found.invalid == ""
+
+
+def test_a_slow_meters_spike_weighs_more():
+    t = np.arange(0, 42) * S
+    loaded = (t >= 11 * S) & (t <= 31 * S)
+    watts = np.where(loaded, 5.0, 2.0)
+    slow = EnergySettings(batch_sizes=(1,), rate_hz=1.0)
+    assert summarise(seen(watts, t_ns=t, settings=slow), {}).invalid == ""
+    # 1.8 times one of ten
+    found = summarise(seen(np.where(t == 15 * S, 9.0, watts), t_ns=t, settings=slow), {})
+    assert "one reading of 9 W among 5 W makes +7.4%" in found.invalid
+
+
+def test_power_that_stays_up_after_the_load_shows_a_meter_that_hangs():
+    whole = seen().captures["meter/power"]
+
+    def idle(watts: np.ndarray) -> tuple[bool | None, str]:
+        found = next(c for c in summarise(seen(watts), {}).conditions if c.name == "idle power")
+        return found.ok, found.observed
+
+    assert idle(whole.values) == (True, "2 W before, 2 W after")
+    assert idle(np.where(whole.t_ns > 15 * S, 5.0, whole.values)) == (False, "2 W before, 5 W after")
+    # where no load shows, nothing says how much idle may move
+    noise = np.random.default_rng(1).normal(3.0, 0.05, 4200)
+    assert idle(noise)[0] is None
+
+
+def test_short_windows_say_so():
+    assert seen().kept()["labels"] == []
+    short = seen(settings=EnergySettings(window_s=0.4, batch_sizes=(1,)))
+    assert short.kept()["labels"] == ["windows of 0.4 s, shorter than 10 s"]
+
+
+def test_the_rate_that_is_told_is_the_rate_that_was():
+    slow = np.arange(0, 420) * S // 10  # a channel beside it gives no more
+    values = np.where((slow >= 11 * S) & (slow <= 31 * S), 5.0, 2.0)
+    found = numbers(seen(values, t_ns=slow))
+    assert any("meter/power, 10 Hz" in r for r in found["idle_power_w"].reasons)

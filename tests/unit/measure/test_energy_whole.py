@@ -146,3 +146,18 @@ def test_two_models_by_turns(on):
     assert only.low <= only.value <= only.high
     assert (only.candidate, only.baseline) == pytest.approx((0.06, 0.05), rel=0.01)
     assert sorted(found.settings["order"]) == ["A"] * 4 + ["B"] * 4
+
+
+def test_a_meters_clock_that_went_back_is_told_and_breaks_nothing(on):
+    class Jumping(World):
+        def stop(self) -> tuple[Capture, ...]:
+            (whole,) = super().stop()
+            t = whole.t_ns.copy()
+            t[t.size // 2 :] -= 3 * S
+            health = compute_health(self.channel, t, whole.values, rate_hz=RATE_HZ, stale_s=0)
+            return (Capture(self.channel, t, whole.values, health),)
+
+    for clock in ("meter", "device"):
+        found = measure_energy(Bench(on(Jumping(clock=clock)), 5.0))
+        assert "power: 1 steps backwards" in found.invalid
+        assert not found.measurements
