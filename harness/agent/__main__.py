@@ -1,4 +1,4 @@
-"""The agent's ways to run: `serve` (on the wire), `child` (one measured process), `guard`, `sampler`."""
+"""The agent's ways to run: `serve` on the wire, `child` (a measured process), `guard`, `sampler`, `soak`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ def main(argv: List[str], location: str) -> int:
     modes.add_parser("child", help="one measured process; started by the parent")
     modes.add_parser("guard", help="undoes settings when the parent has ended; started by it")
     modes.add_parser("sampler", help="reads sensors at a rate; started by the parent")
+    soak = modes.add_parser("soak", help="runs a soak until it ends; started by the parent or at boot")
+    soak.add_argument("--home", required=True, help="the agent's folder on the device")
+    soak.add_argument("--id", required=True, help="which soak")
     options = parser.parse_args(argv)
+    if options.mode == "soak":
+        from .soak.entry import run_entry
+
+        return run_entry(options.home, options.id, location)
     from .parent import run_parent
 
     return run_parent(options.home, location)

@@ -63,6 +63,12 @@ class Args:
             raise self._bad(name, "is %r, expected a number from %g to %g" % (value, low, high))
         return float(value)
 
+    def boolean(self, name: str, default: Any = _MISSING) -> bool:
+        value = self._take(name, default)
+        if not isinstance(value, bool):
+            raise self._bad(name, "is %r, expected true or false" % (value,))
+        return value
+
     def mapping(self, name: str, default: Any = _MISSING) -> Dict[str, Any]:
         value = self._take(name, default)
         if not isinstance(value, dict):

@@ -16,6 +16,8 @@ KINDS = (
     "not_found",
     "checksum",
     "unsupported",
+    "busy",
+    "fenced",
     "internal",
 )
 _MESSAGE_CHARS = 2000

@@ -15,6 +15,7 @@ from .cgroups import Cgroups
 from .channels import Channels, read
 from .guard import Settings
 from .probes import Probes, libc_version
+from .soak.ops import SOAK_OPS, Answer, Place, SoakOp
 from .store import Store, hash_file
 from .wire import PROTOCOL
 
@@ -168,7 +169,11 @@ def env_remove(device: Device, args: Args) -> Dict[str, Any]:
     return {}
 
 
-Op = Callable[[Device, Args], Dict[str, Any]]
+def _soak_op(op: SoakOp) -> Callable[[Device, Args], Answer]:
+    return lambda device, args: op(Place(device.store.home, device.location), args)
+
+
+Op = Callable[[Device, Args], Answer]  # args of the answer, perhaps with a payload
 OPS: Dict[str, Op] = {
     op.__name__: op
     for op in (
@@ -192,3 +197,4 @@ OPS: Dict[str, Op] = {
         env_remove,
     )
 }
+OPS.update({name: _soak_op(op) for name, op in SOAK_OPS.items()})

@@ -109,7 +109,9 @@ class Parent:
             if op is None:
                 known = ", ".join(sorted([*OPS, *self._local]))
                 raise Fault("bad_request", "unknown op `%s`; valid: %s" % (frame.op, known))
-            self._answer(frame, op(self._device, Args(frame.op, frame.args)))
+            answer = op(self._device, Args(frame.op, frame.args))
+            args, payload = answer if isinstance(answer, tuple) else (answer, b"")
+            self._answer(frame, args, payload)
         except (Fault, OSError, ValueError) as error:
             self._fail(frame, to_fault(error))
 

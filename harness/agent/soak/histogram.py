@@ -1,7 +1,7 @@
 """Histograms of call times whose buckets are at most 1/64 of their value wide (docs/soak-format.md).
 
-The indexing is that of HdrHistogram (two bits of logarithm, linear below), with 64 buckets to an octave, so that the
-middle of a bucket is off by at most 1/128 of the value. Any whole number of nanoseconds has a bucket.
+The indexing is HdrHistogram's: 64 buckets of one width to an octave, so that the middle of a bucket is off by
+at most 1/128 of the value. Any whole number of nanoseconds has a bucket.
 """
 
 from __future__ import annotations

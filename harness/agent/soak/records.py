@@ -35,7 +35,7 @@ def decode_line(line: bytes) -> Optional[Dict[str, Any]]:
 
 
 def find_unfinished(data: bytes) -> int:
-    """Return where a write that isn't whole begins in `data`, which starts with a line; its length if none does."""
+    """Return where in `data`, from a line on, an unfinished write begins; its length if none does."""
     found = _MARK.search(data)
     return found.start() if found else len(data)
 

@@ -1,8 +1,8 @@
 """The spool: records appended to segments on the device's own disk, durable when `write` returns.
 
-A write is a batch of lines. Its first byte is put down last, so a reader never takes part of a batch for whole
-(records.py), and a batch that failed is taken back without anyone having seen it. Nothing that was synced is ever
-changed or, until the collector has acknowledged it, removed.
+A write is a batch of lines. Its first byte is put down last, so a reader never takes part of a batch for
+whole (records.py), and a batch that failed is taken back without anyone having seen it. Nothing that was
+synced is ever changed or, until the collector has acknowledged it, removed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import re
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from .disk import FULL, Disk
 from .records import UNFINISHED, decode_line, encode_record, find_unfinished
@@ -77,7 +77,8 @@ def find_end(disk: Disk, folder: str, numbers: Sequence[int]) -> End:
 class Spool:
     """One soak's spool, open for writing. Only the living runner may open it; close it.
 
-    `end` is where the last life left it, `dropped_bytes` what of a torn or damaged end was cut off at opening.
+    `end` is where the last life left it, `dropped_bytes` what of a torn or damaged end was cut off at
+    opening.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class Spool:
     ) -> None:
         """Open the spool in `folder`, which is made, repairing its end. Raises OSError.
 
-        `acknowledged` returns the last segment that may go; `known_seq` is the last that the runner knows to have
-        synced, so that a number isn't given twice where the disk has lost records.
+        `acknowledged` returns the last segment that may go; `known_seq` is the last that the runner knows to
+        have synced, so that a number isn't given twice where the disk has lost records.
         """
         self._disk = disk or Disk()
         self._folder = folder
@@ -123,8 +124,8 @@ class Spool:
     def write(self, records: Sequence[Dict[str, Any]], urgent: bool = False) -> bool:
         """Append records in order, each with its `seq`; return whether they are on the disk, all or none.
 
-        False: the disk is full, or the spool has reached its cap. What is `urgent` may take the reserve. Raises
-        ValueError for a record that isn't JSON, OSError when the disk fails otherwise, twice.
+        False: the disk is full, or the spool has reached its cap. What is `urgent` may take the reserve.
+        Raises ValueError for a record that isn't JSON, OSError when the disk fails otherwise, twice.
         """
         numbered = [dict(record, seq=self.seq + i) for i, record in enumerate(records, start=1)]
         data = b"".join(encode_record(record) for record in numbered)

@@ -1,0 +1,133 @@
+"""Who collects a soak: one holder at a time, told apart by a token that only grows.
+
+Whoever claims fences out the one before: requests with an older token are refused, so that two collectors
+can't acknowledge, stop or remove past each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from typing import Any, Callable, Dict, Iterator, Optional
+
+from ..faults import Fault
+from .folder import SoakFolder
+
+_LOCK_WAIT_S = 5.0
+_SEEN_EVERY_NS = 5 * 10**9  # how often being seen is written down: a write costs the device a sync
+_FILE = "collector.json"
+
+
+def read_boottime_ns() -> int:
+    """Return the time since boot, suspended time included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class Claims:
+    """The claims on one soak. `boot_id` is this boot's."""
+
+    def __init__(
+        self, folder: SoakFolder, boot_id: str, boottime_ns: Callable[[], int] = read_boottime_ns
+    ) -> None:
+        self._folder = folder
+        self._boot_id = boot_id
+        self._boottime_ns = boottime_ns
+
+    def claim(self, holder: str, take_over: bool, lease_s: float) -> int:
+        """Return a token greater than any before.
+
+        Raises `busy` when another holder was seen within `lease_s` and `take_over` is false.
+        """
+        with self._locked():
+            claim = self._folder.read_object(_FILE)
+            age_ns = self._seen_age_ns(claim)
+            if claim and not take_over and claim.get("holder") != holder and age_ns < lease_s * 1e9:
+                raise Fault(
+                    "busy",
+                    "soak %s: %s collects it, seen %.0f s ago (lease_s = %g)"
+                    % (self._folder.id, claim.get("holder"), age_ns / 1e9, lease_s),
+                    holder=claim.get("holder"),
+                    seen_age_ns=age_ns,
+                )
+            claim = {
+                "token": self._next_token(claim),
+                "holder": holder,
+                "claimed_realtime_ns": time.time_ns(),
+                "seen_boottime_ns": self._boottime_ns(),
+                "boot_id": self._boot_id,
+                "acked_segment": int(claim.get("acked_segment", 0)),
+            }
+            self._folder.write_object(_FILE, claim)
+            return int(claim["token"])
+
+    def check(self, token: int, acked_segment: int = 0) -> None:
+        """Note that the holder of `token` was here, and what it has safe. Raises `fenced` for an old one."""
+        with self._locked():
+            claim = self._folder.read_object(_FILE)
+            if claim.get("token") != token:
+                raise Fault(
+                    "fenced",
+                    "soak %s: token %d isn't the present one, %s; %s collects it now"
+                    % (self._folder.id, token, claim.get("token"), claim.get("holder") or "nobody"),
+                    holder=claim.get("holder"),
+                )
+            acked = max(acked_segment, int(claim["acked_segment"]))
+            seen_lately = self._seen_age_ns(claim) < _SEEN_EVERY_NS and claim["boot_id"] == self._boot_id
+            if acked == claim["acked_segment"] and seen_lately:
+                return
+            now = {
+                "acked_segment": acked,
+                "seen_boottime_ns": self._boottime_ns(),
+                "boot_id": self._boot_id,
+            }
+            self._folder.write_object(_FILE, dict(claim, **now))
+
+    def describe(self) -> Optional[Dict[str, Any]]:
+        """Return the present claim with its `seen_age_ns` (null in another boot), None before the first."""
+        claim = self._folder.read_object(_FILE)
+        if not claim:
+            return None
+        same_boot = claim.get("boot_id") == self._boot_id
+        return {
+            "token": claim.get("token"),
+            "holder": claim.get("holder"),
+            "claimed_realtime_ns": claim.get("claimed_realtime_ns"),
+            "seen_age_ns": self._seen_age_ns(claim) if same_boot else None,
+            "acked_segment": claim.get("acked_segment"),
+        }
+
+    def _seen_age_ns(self, claim: Dict[str, Any]) -> int:
+        """Return how long ago the holder was seen, at least: since the boot where that was before it."""
+        now_ns = self._boottime_ns()
+        if claim.get("boot_id") != self._boot_id:
+            return now_ns
+        return max(0, now_ns - int(claim.get("seen_boottime_ns", 0)))
+
+    def _next_token(self, claim: Dict[str, Any]) -> int:
+        before = claim.get("token")
+        if isinstance(before, int):
+            return before + 1
+        # the first; or the file is damaged, and then the seconds since 1970 are more than any count
+        return 1 if not os.path.exists(self._folder.file(_FILE)) else int(time.time())
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self._folder.file("collector.lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            due_s = time.monotonic() + _LOCK_WAIT_S
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > due_s:
+                        raise Fault(
+                            "busy", "soak %s: another agent holds collector.lock" % self._folder.id
+                        ) from None
+                    time.sleep(0.01)
+            yield
+        finally:
+            os.close(descriptor)
