@@ -141,9 +141,7 @@ def _reasons(results: Sequence[Result]) -> tuple[str, ...]:
     """Return why the session's verdict is no PASS: each result's reasons, worst verdict first."""
     bad = [r for r in results if r.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED)]
     bad.sort(key=lambda r: SEVERITY.index(r.verdict))
-    lines = [
-        f"{r.verdict.value}: {r.model} on {r.device_name}, {r.suite}: {joined(r.reasons)}" for r in bad
-    ]
+    lines = [f"{r.verdict.value}: {r.model} on {r.device_name}, {r.suite}: {joined(r.reasons)}" for r in bad]
     return tuple(dict.fromkeys(lines))
 
 

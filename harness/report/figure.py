@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.model import Fidelity, Result
+from harness.model import Fidelity, Result, Verdict
 from harness.report.data import ReportData
 
 # Chosen so that a figure stays a few dozen kB: tails are kept whole, bodies thinned evenly by rank. The
@@ -61,6 +61,8 @@ class Panel:
     marks: tuple[Mark, ...]
     x_span: tuple[float, float] | None = None  # limits of the axis where the marks don't give them
     limit: float | None = None  # a budget or deadline, in the unit of its axis
+    verdict: Verdict | None = None  # of what it shows; stands in its title
+    note: str = ""  # one line under its title
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from harness.report.glance import Glance, build_glance
 from harness.report.palette import style_class, style_mark
 from harness.report.plots import draw
 from harness.report.provenance import RunView, artifacts, device_facts, kind_of, run_view, session_facts
+from harness.report.soak_drawings import size_inches
+from harness.report.soak_page import SoakView, build_soaks
 from harness.report.validity import Validity, build_validity
 from harness.report.wording import (
     MEANINGS,
@@ -71,6 +73,8 @@ class PanelView:
     title: str
     description: str
     svg: str
+    verdict: Badge | None
+    note: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class FigureView:
     csv_href: str
     json_href: str
     note: str
+    wide: bool  # a panel takes the page's whole width
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,12 @@ class Page:
     virtual: bool
     against: Against | None
     glance: Glance | None
+    soaks: tuple[SoakView, ...]
     groups: tuple[Group, ...]
     validity: Validity | None
     calibrations: Calibrations | None
     figures: tuple[FigureView, ...]
+    soak_figures: tuple[FigureView, ...]
     runs: tuple[RunView, ...]
     unbudgeted: str
     budgets_toml: str
@@ -119,6 +126,7 @@ class Page:
 def build_page(data: ReportData) -> Page:
     """Return everything the template places."""
     record = data.record
+    soaks, soak_figures = build_soaks(data)
     names = ", ".join(f"{d.name} ({kind_of(d)})" for d in data.devices)
     return Page(
         title=f"{data.verdict.value} · {', '.join(d.name for d in data.devices)} · {record.session_id}",
@@ -135,10 +143,12 @@ def build_page(data: ReportData) -> Page:
         virtual=data.has_virtual,
         against=build_against(data),
         glance=build_glance(data),
+        soaks=soaks,
         groups=_groups(data),
         validity=build_validity(data.runs),
         calibrations=build_calibrations(data),
         figures=tuple(_figure_view(data, figure) for figure in build_figures(data)),
+        soak_figures=tuple(_figure_view(data, figure) for figure in soak_figures),
         runs=tuple(run_view(number, run) for number, run in enumerate(data.runs, 1)),
         unbudgeted=", ".join(data.unbudgeted),
         budgets_toml=data.budgets_toml,
@@ -241,7 +251,13 @@ def _shown_reasons(data: ReportData, result: Result) -> tuple[str, ...]:
 
 def _figure_view(data: ReportData, figure: Figure) -> FigureView:
     panels = tuple(
-        PanelView(panel.title, panel.description, draw(panel, f"{figure.id}-{number}"))
+        PanelView(
+            panel.title,
+            panel.description,
+            draw(panel, f"{figure.id}-{number}"),
+            verdict_badge(panel.verdict) if panel.verdict else None,
+            panel.note,
+        )
         for number, panel in enumerate(figure.panels, 1)
     )
     shown = {mark.label for panel in figure.panels for mark in panel.marks}
@@ -260,6 +276,7 @@ def _figure_view(data: ReportData, figure: Figure) -> FigureView:
         _data_url("text/csv", figure.to_csv()),
         _data_url("application/json", figure.to_json()),
         _note(figure),
+        any(size_inches(panel) for panel in figure.panels),
     )
 
 

@@ -16,11 +16,13 @@ from harness.report.drawings import KINDS
 from harness.report.figure import Panel
 from harness.report.load_drawings import LOAD_KINDS
 from harness.report.palette import COLOURS, GRID, INK, MUTED, xml_text
+from harness.report.soak_drawings import SOAK_KINDS, size_inches
+from harness.report.soak_svg import finish
 from harness.report.timeline import TIMELINE
 from harness.report.timeline_drawings import TIMELINE_KINDS, height_inches
 
 _SIZE_INCHES = (4.6, 2.8)
-_KINDS = {**KINDS, **ARM_KINDS, **LOAD_KINDS, **TIMELINE_KINDS}
+_KINDS = {**KINDS, **ARM_KINDS, **LOAD_KINDS, **TIMELINE_KINDS, **SOAK_KINDS}
 _BY_ROWS = ("bars", "forest")  # as high as their rows ask for
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -55,7 +57,9 @@ def draw(panel: Panel, id_: str) -> str:
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # text stays text: a glyph that is missing here is the browser's to find
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(_SIZE_INCHES[0], _height_inches(panel)), layout="constrained")
+        figure = Figure(
+            figsize=size_inches(panel) or (_SIZE_INCHES[0], _height_inches(panel)), layout="constrained"
+        )
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.set_xlabel(panel.x_label)
@@ -92,6 +96,7 @@ def _inlined(text: str, panel: Panel, id_: str) -> str:
         for name, value in element.attrib.items():
             element.set(name, _value(name, value, id_))
     _slim(root)
+    finish(root, panel, id_)
     view_box = root.get("viewBox", "")
     root.attrib = {
         "class": "plot",
@@ -138,7 +143,7 @@ def _attribute(name: str) -> str:
 def _value(name: str, value: str, id_: str) -> str:
     if name == "id":
         return f"{id_}-{value}"
-    if name == "href":
+    if name == "href" and not value.startswith("data:"):
         return f"#{id_}-{value.removeprefix('#')}"
     value = re.sub(r"url\(#([^)]+)\)", rf"url(#{id_}-\1)", value)
     if name == "style":

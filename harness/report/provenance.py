@@ -78,7 +78,7 @@ def run_view(number: int, run: Run) -> RunView:
             ("artifact sha256", run.artifact_sha256 or "–"),
             ("runtime", runtime_of(run)),
             ("threads", str(run.threads)),
-            *((f"setting {key}", _plain(value, key)) for key, value in run.settings.items()),
+            *((f"setting {key}", _plain(value, key)) for key, value in run.settings.items() if key != "soak"),
             *(
                 (
                     f"series {s.name}, {s.arm or f'batch {s.batch_size}'}",
