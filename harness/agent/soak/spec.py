@@ -70,6 +70,7 @@ class Spec(NamedTuple):
     channels: List[Dict[str, str]]
     i2c: List[Any]
     pinned_cpus: List[int]
+    about: Dict[str, Any]  # the host's own: it stays in spec.json for whoever attaches, and isn't read here
 
 
 def parse_spec(values: Dict[str, Any]) -> Spec:
@@ -94,8 +95,8 @@ def parse_spec(values: Dict[str, Any]) -> Spec:
         channels=[_parse_channel(item, i) for i, item in enumerate(_objects(args, "channels", []))],
         i2c=args.items("i2c", []),
         pinned_cpus=args.integers("pinned_cpus", []),
+        about=args.mapping("about", {}),
     )
-    args.mapping("about", {})  # the host's own: it stays in spec.json, for whoever attaches from elsewhere
     args.done()
     _check_names("streams", [stream.name for stream in spec.streams])
     if not 1 <= len(spec.streams) <= _MAX_STREAMS:
