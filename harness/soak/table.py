@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,9 +57,10 @@ def read_table(folder: Path) -> SoakTable:
     """
     ledger = Ledger.open(folder)
     builder = TableBuilder()
-    for part in ledger.read_segments():
-        where = f"{folder}, segment {part.number}"
-        builder.add(parse_segment(part.data), where=where, again=part.revision > 0)
+    with _no_collections():
+        for part in ledger.read_segments():
+            where = f"{folder}, segment {part.number}"
+            builder.add(parse_segment(part.data), where=where, again=part.revision > 0)
     return builder.build(ledger.read_events())
 
 
@@ -253,6 +256,18 @@ def parse_event(record: Record, *, source: str = "device") -> SoakEvent:
         life=int(record.get("life") or 0),
         details=dict(record.get("details") or {}),
     )
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Leave the garbage collector off: it takes a third of the time, and records hold no cycles."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _name_channels(channels: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
