@@ -106,6 +106,13 @@ class Machine:
         """Wait until the guest's drivers have found the I2C bus; it takes a moment after a cold boot."""
         self._control("sensors")
 
+    def set_spin(self, on: bool) -> None:
+        """Let the busy loop of the timing profile run, or stop it: then idle guest time costs no wall time.
+
+        Any agent that starts lets it run again. Raises DeviceError where there is no such loop.
+        """
+        self._control("spin on" if on else "spin off")
+
     def _control(self, line: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """Send a request to the guest's console: a word, then perhaps another."""
         word, _, rest = line.partition(" ")

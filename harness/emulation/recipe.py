@@ -92,6 +92,7 @@ GUEST_FILES: dict[str, tuple[str, int]] = {
     "inittab": ("etc/inittab", 0o644),
     "setup": ("usr/lib/hil/setup", 0o755),
     "control": ("usr/lib/hil/control", 0o755),
+    "boot": ("usr/lib/hil/boot", 0o755),
     "sshd": ("usr/lib/hil/sshd", 0o755),
     "sshd_config": ("etc/ssh/sshd_config", 0o644),
     "sensors": ("usr/lib/hil/sensors", 0o755),

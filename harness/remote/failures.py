@@ -10,7 +10,9 @@ from harness.errors import (
     AgentError,
     ConfigError,
     DeadlineExceeded,
+    DeviceBusy,
     DeviceFull,
+    FencedError,
     HarnessError,
     ModelRejected,
     RuntimeUnavailable,
@@ -28,6 +30,8 @@ _BY_KIND: dict[str, type[HarnessError]] = {
     "not_found": AgentError,
     "checksum": WireError,
     "unsupported": Unsupported,
+    "busy": DeviceBusy,
+    "fenced": FencedError,
     "internal": AgentError,
 }
 _NEXT_STEPS = {
@@ -35,6 +39,8 @@ _NEXT_STEPS = {
     "runtime_unavailable": "Check that the runtime's build fits the device (harness devices check).",
     "deadline": "Check the load on the device, or raise the unit's timeout_s.",
     "no_space": "Free some room there: harness deploy gc.",
+    "busy": "Wait for that to end, or take it over.",
+    "fenced": "Leave it to the other one, or take it back: harness soak attach ID --take-over.",
     "checksum": "Send it again; if it comes back, check the link and the device's disk.",
 }
 _RUNS_THE_MODEL = ("load", "first", "infer", "measure", "paced", "duet")
