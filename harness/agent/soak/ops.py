@@ -16,7 +16,7 @@ from .folder import SOAKS, SoakFolder, list_ids
 from .hooks import BootHooks
 from .launch import runner_argv, start_runner
 from .records import whole_lines
-from .spec import Spec, parse_spec, to_values
+from .spec import Spec, parse_spec
 from .spool import End, segment_name
 
 _MAX_READ_BYTES = 16 << 20
@@ -37,9 +37,9 @@ SoakOp = Callable[[Place, Args], Answer]
 
 
 def soak_start(place: Place, args: Args) -> Answer:
-    spec = parse_spec(args.mapping("spec"))
+    values = args.mapping("spec")
     args.done()
-    values = to_values(spec)
+    spec = parse_spec(values)
     _check_files(place, spec)
     folder = SoakFolder(place.home, spec.id)
     if not folder.exists():

@@ -79,22 +79,21 @@ def parse_spec(values: Dict[str, Any]) -> Spec:
     version = args.integer("version")
     if version != VERSION:
         raise Fault("bad_request", "soak spec: `version` is %d, this agent knows %d" % (version, VERSION))
-    window_ns = args.integer("window_ns", low=10**6, high=86400 * 10**9)
     spec = Spec(
         id=check_id(args.name("id")),
         duration_ns=args.integer("duration_ns", low=1, high=MAX_DURATION_NS),
-        window_ns=window_ns,
-        slice_ns=args.integer("slice_ns", window_ns, 10**6, 86400 * 10**9),
-        compressed=args.boolean("compressed", False),
-        max_spool_bytes=args.integer("max_spool_bytes", 512 << 20, MIN_SPOOL_BYTES),
-        reserve_bytes=args.integer("reserve_bytes", 1 << 20, 0, 1 << 30),
-        restart=_parse_restart(args.mapping("restart", {})),
+        window_ns=args.integer("window_ns", low=10**6, high=86400 * 10**9),
+        slice_ns=args.integer("slice_ns", low=10**6, high=86400 * 10**9),
+        compressed=args.boolean("compressed"),
+        max_spool_bytes=args.integer("max_spool_bytes", low=MIN_SPOOL_BYTES),
+        reserve_bytes=args.integer("reserve_bytes", high=1 << 30),
+        restart=_parse_restart(args.mapping("restart")),
         python=args.text("python", ""),
         agent=args.text("agent", ""),
         streams=[_parse_stream(item, i) for i, item in enumerate(_objects(args, "streams"))],
-        channels=[_parse_channel(item, i) for i, item in enumerate(_objects(args, "channels", []))],
-        i2c=args.items("i2c", []),
-        pinned_cpus=args.integers("pinned_cpus", []),
+        channels=[_parse_channel(item, i) for i, item in enumerate(_objects(args, "channels"))],
+        i2c=args.items("i2c"),
+        pinned_cpus=args.integers("pinned_cpus"),
         about=args.mapping("about", {}),
     )
     args.done()
@@ -106,25 +105,12 @@ def parse_spec(values: Dict[str, Any]) -> Spec:
     return spec
 
 
-def to_values(spec: Spec) -> Dict[str, Any]:
-    """Return a spec as spec.json holds it: every key, defaults filled in."""
-    streams = [
-        dict(
-            stream._asdict(),
-            variants=[variant._asdict() for variant in stream.variants],
-            switch=stream.switch._asdict() if stream.switch else None,
-        )
-        for stream in spec.streams
-    ]
-    return dict(spec._asdict(), version=VERSION, streams=streams, restart=spec.restart._asdict())
-
-
 def _parse_restart(values: Dict[str, Any]) -> Restart:
     args = Args("soak spec.restart", values)
     restart = Restart(
-        args.boolean("crash", True),
-        args.boolean("reboot", True),
-        args.integer("max_per_h", 20, 0, 100000),
+        args.boolean("crash"),
+        args.boolean("reboot"),
+        args.integer("max_per_h", high=100000),
     )
     args.done()
     return restart
@@ -154,11 +140,11 @@ def _parse_variant(values: Dict[str, Any], where: str) -> Variant:
         model_path=args.text("model_path"),
         env=args.sha256("env", ""),
         adapter=args.name("adapter"),
-        options=args.mapping("options", {}),
+        options=args.mapping("options"),
         npz_path=args.text("npz_path", ""),
-        threads=args.integer("threads", 1, 1, 1024),
-        env_vars=args.mapping("env_vars", {}),
-        cgroup=args.mapping("cgroup", {}),
+        threads=args.integer("threads", low=1, high=1024),
+        env_vars=args.mapping("env_vars"),
+        cgroup=args.mapping("cgroup"),
     )
     args.done()
     parse_limits(variant.cgroup)
@@ -170,7 +156,7 @@ def _parse_switch(values: Dict[str, Any], where: str) -> Switch:
     switch = Switch(
         args.number("above", high=1.0),
         args.number("below", high=1.0),
-        args.integer("hold_windows", 1, 1, 10**6),
+        args.integer("hold_windows", low=1, high=10**6),
     )
     args.done()
     if switch.below >= switch.above:
@@ -188,8 +174,8 @@ def _parse_channel(values: Dict[str, Any], number: int) -> Dict[str, str]:
     return channel
 
 
-def _objects(args: Args, name: str, *default: Any) -> List[Dict[str, Any]]:
-    items = args.items(name, *default)
+def _objects(args: Args, name: str) -> List[Dict[str, Any]]:
+    items = args.items(name)
     if not all(isinstance(item, dict) for item in items):
         raise Fault("bad_request", "soak spec: `%s` holds %r, expected objects" % (name, items[:3]))
     return items
