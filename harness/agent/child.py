@@ -141,12 +141,12 @@ class Child:
         return paced(self._loaded(), Args("paced", frame.args), frame.payload)
 
     def _soak_begin(self, frame: Frame) -> Answer:
-        from .soak.calls import begin
+        from .soak.calls import Soak
 
         if self._soak is not None:
             raise Fault("bad_request", "soak_begin: the child takes part in a soak already")
-        self._soak, answer = begin(self._loaded(), Args("soak_begin", frame.args), frame.payload)
-        return answer
+        self._soak = Soak(self._loaded(), Args("soak_begin", frame.args), frame.payload)
+        return {"after_ns": self._soak.after_ns}, b""
 
     def _soak_slice(self, frame: Frame) -> Answer:
         if self._soak is None:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 from .. import timing
 from ..args import Args
 from ..faults import Fault, first_line
-from ..model import Answer, Model
+from ..model import Model
 from ..wire import WireFault, unpack_tensors
 from .cycles import Schedule, parse_cycle
 from .tally import Tally
@@ -136,14 +136,17 @@ class Soak:
         """Make ready for slices: args of `soak_begin`."""
         cycle = args.mapping("cycle")
         epoch_ns = args.integer("epoch_ns", low=-_SOAK_NS, high=_SOAK_NS)
-        after_ns = args.integer("after_ns", low=-1, high=_SOAK_NS)
+        after_ns = args.integer("after_ns", -1, -1, _SOAK_NS)
         entries = args.items("arrays", [])
         args.done()
         if entries:
             cycle = dict(cycle, offsets_ns=_read_offsets(entries, payload))
         schedule = parse_cycle(cycle, "soak_begin: cycle")
         self._stop = Stop()
-        self._caller = Caller(timed_call(model), schedule, after_ns, soak_clock(epoch_ns), self._stop)
+        now_ns = soak_clock(epoch_ns)
+        call = timed_call(model)
+        self.after_ns = now_ns() if after_ns < 0 else after_ns
+        self._caller = Caller(call, schedule, self.after_ns, now_ns, self._stop)
 
     def slice(self, args: Args) -> Dict[str, Any]:
         """Answer the op `soak`."""
@@ -211,8 +214,3 @@ def _read_offsets(entries: Any, payload: Any) -> Any:
             "bad_request", "soak_begin: the arrays are %s, expected `offsets_ns` int64 (n,)" % (found,)
         )
     return list(array("q", bytes(tensors[0].data)))
-
-
-def begin(model: Model, args: Args, payload: Any) -> Tuple[Soak, Answer]:
-    """Return a soak that has begun, and the answer to `soak_begin`."""
-    return Soak(model, args, payload), ({}, b"")
