@@ -31,7 +31,7 @@ _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def webhook_url(variable: str, environ: Mapping[str, str] | None = None) -> str:
-    """Return the URL in an environment variable. Raises ConfigError, without what is there, unless it is one."""
+    """Return the URL in an environment variable. Raises ConfigError, which shows none of it."""
     value = (os.environ if environ is None else environ).get(variable, "").strip()
     if not value:
         raise ConfigError(
