@@ -32,6 +32,7 @@ from harness.remote import Child, MeasuredBlock
 
 EMULATED_BATCH_SIZES = (1, 8)  # where a second of load costs some eight
 SETTLE_S = 0.5  # after a process ended, before idle is measured, and after it (chosen)
+SETTLE_READINGS = 3  # so many, too: a plug's come once a second
 PULSES, PULSE_S = 4, 0.4  # of load, for a clock that can't be asked (chosen)
 
 
@@ -54,7 +55,7 @@ def measure_energy(bench: Bench) -> Observation:
         gauges.start((*power, *gauges.beside(power)), settings.rate_hz)
         taken, refused = Taken([], [], []), {}
         _mark(bench, gauges, power, taken)
-        _idle(gauges, settings, taken)
+        _idle(gauges, power, settings, taken)
         total = settings.trials * len(settings.batch_sizes)
         for index, batch_size in enumerate(settings.batch_sizes):
             try:
@@ -66,7 +67,7 @@ def measure_energy(bench: Bench) -> Observation:
                 if batch_size == settings.batch_sizes[0]:
                     raise
                 break
-        _idle(gauges, settings, taken)
+        _idle(gauges, power, settings, taken)
         _mark(bench, gauges, power, taken)
         captures, unseen = _on_one_clock(gauges, power, gauges.stop(), taken)
         seen = Seen(gauges, power, captures, taken, settings, time_fidelity, scale, unseen)
@@ -83,11 +84,11 @@ def measure_energy_against(bench: Bench, baseline_bench: Bench, baseline_name: s
         gauges.start((*power, *gauges.beside(power)), settings.rate_hz)
         taken = Taken([], [], [])
         _mark(bench, gauges, power, taken)
-        _idle(gauges, settings, taken)
+        _idle(gauges, power, settings, taken)
         for index, arm in enumerate(order):
             bench.progress.count("window", index, len(order))
             _load((bench, baseline_bench)[arm], gauges, settings, taken, f"energy-{index}", 1, arm)
-        _idle(gauges, settings, taken)
+        _idle(gauges, power, settings, taken)
         _mark(bench, gauges, power, taken)
         captures, unseen = _on_one_clock(gauges, power, gauges.stop(), taken)
         seen = Seen(gauges, power, captures, taken, settings, time_fidelity, scale, unseen)
@@ -146,8 +147,11 @@ def _compare(
 # --- taking ---------------------------------------------------------------------------------------
 
 
-def _idle(gauges: Gauges, settings: EnergySettings, taken: Taken) -> None:
+def _idle(gauges: Gauges, power: Sequence[Pick], settings: EnergySettings, taken: Taken) -> None:
+    """Take one window of idle, long enough after a load and before the end that readings stand around it."""
+    rates_hz = [min(settings.rate_hz, p.channel.rate_hz or settings.rate_hz) for p in power]
     settle_s = SETTLE_S * (settings.window_s / FULL_WINDOW_S if gauges.virtual else 1.0)
+    settle_s = max(settle_s, SETTLE_READINGS / min(rates_hz))
     gauges.wait(settle_s)
     begin, end = gauges.wait(settings.window_s)
     gauges.wait(settle_s)

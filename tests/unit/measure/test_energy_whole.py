@@ -25,11 +25,15 @@ IDLE_W, RATE_HZ = 2.0, 1000.0
 class World:
     """A device clock that calls and waits move on, and a meter that saw all of it."""
 
-    def __init__(self, *, clock: str = "device", offset_ns: int = 0, seen: bool = True) -> None:
+    def __init__(
+        self, *, clock: str = "device", offset_ns: int = 0, seen: bool = True, rate_hz: float = RATE_HZ
+    ) -> None:
         self.now_ns = 100 * S
         self.loads: list[tuple[int, int, float]] = []
-        self.offset_ns, self.seen = offset_ns, seen
-        self.channel = Channel("power", "VIN", ChannelKind.POWER_W, boundary="wall", clock=clock)
+        self.offset_ns, self.seen, self.rate_hz = offset_ns, seen, rate_hz
+        self.channel = Channel(
+            "power", "VIN", ChannelKind.POWER_W, boundary="wall", clock=clock, rate_hz=rate_hz
+        )
         self.name = "meter"
 
     def wait(self, duration_s: float) -> tuple[int, int]:
@@ -55,11 +59,11 @@ class World:
         self.began_ns = self.now_ns
 
     def stop(self) -> tuple[Capture, ...]:
-        t = np.arange(self.began_ns, self.now_ns, round(S / RATE_HZ), dtype=np.int64)
+        t = np.arange(self.began_ns, self.now_ns, round(S / self.rate_hz), dtype=np.int64)
         v = np.full(t.size, IDLE_W)
         for begin, end, watts in self.loads if self.seen else ():
             v[(t >= begin) & (t < end)] = watts
-        health = compute_health(self.channel, t, v, rate_hz=RATE_HZ, stale_s=0)
+        health = compute_health(self.channel, t, v, rate_hz=self.rate_hz, stale_s=0)
         return (Capture(self.channel, t + self.offset_ns, v, health),)
 
 
@@ -119,6 +123,19 @@ def test_a_scripted_square_wave_within_a_hundredth(on):
     assert by["idle_power_w", 1].value == IDLE_W
     assert by["latency_p50_ns", 1].value == 10_000_000
     assert {c.name: c.ok for c in found.conditions}["load edge"] is True
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.3, 0.6, 0.9])
+def test_a_plug_of_one_reading_a_second_covers_idle_at_the_end(on, late_s):
+    world = on(World(rate_hz=1.0))
+    begin = world.start
+
+    def start(channel_ids: list[str], rate_hz: float) -> None:
+        begin(channel_ids, rate_hz)
+        world.began_ns -= round(late_s * S)  # its readings come when they come
+
+    world.start = start
+    assert measure_energy(Bench(world, 5.0)).invalid == ""
 
 
 @pytest.mark.parametrize("offset_ns", [2 * S, -2 * S, 1_700_000_000 * S])
