@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 
@@ -124,6 +126,10 @@ def soak_stop(place: Place, args: Args) -> Answer:
     _claims(folder).check(token)
     if folder.stop_reason() is None:
         folder.write_object("stop.json", {"reason": reason})
+    pid = folder.living_runner()
+    if pid:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, signal.SIGTERM)  # so that it looks now: a slice may take minutes
     due_s = time.monotonic() + deadline_s
     while folder.living_runner() is not None:
         if time.monotonic() > due_s:

@@ -36,7 +36,8 @@ class DeviceReader:
             "disk_free_bytes": lambda: free_bytes(self._home),
             "load1": lambda: float(read_text(self._probes.root + "/proc/loadavg").split()[0]),
         }
-        self.values()  # what isn't there is known before the first record
+        self.device(0)  # what isn't there is known before the first record
+        self.values()
 
     def _find(self, found: Channels, id_: str) -> Optional[Sensor]:
         try:
