@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.soak import Floats, Gap
+from harness.report.soak import Floats, Gap, Soak
 from harness.units import format_significant
 
-_STEPS = ((2 * 3600.0, 3600.0, "h"), (120.0, 60.0, "min"), (0.0, 1.0, "s"))
+# from this length in s on, by what it is divided, the unit
+_AXES = ((2 * 3600.0, 3600.0, "h"), (600.0, 60.0, "min"), (0.0, 1.0, "s"))
+_LENGTHS = ((2 * 3600.0, 3600.0, "h"), (120.0, 60.0, "min"), (0.0, 1.0, "s"))
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,23 @@ class TimeAxis:
 
 def time_axis(span_s: float) -> TimeAxis:
     """Return the axis of a soak of `span_s`: in hours, minutes or seconds, by its length."""
-    factor, unit = next((factor, unit) for least, factor, unit in _STEPS if span_s >= least)
+    factor, unit = next((factor, unit) for least, factor, unit in _AXES if span_s >= least)
     return TimeAxis(max(span_s, 1e-9), factor, unit)
+
+
+_MAX_EVENTS = 12  # lines of events in one panel
+TONES = {"FAIL": "fail", "INVALID": "invalid"}  # of judged events
+
+
+def judged_events(soak: Soak, stream: str, axis: TimeAxis) -> tuple[tuple[float, str], ...]:
+    """Return (t, tone) of the judged events that bear on a stream: the device's and its own. "": on any."""
+    found = [e for e in soak.events if e.judged in TONES and (not stream or e.stream in ("", stream))]
+    return tuple((e.t_s / axis.factor, TONES[e.judged]) for e in found[:_MAX_EVENTS])
 
 
 def length_of(seconds: float) -> str:
     """Return a length of time as a reader says it: "72 h", "71.9 h", "5 min", "12 s"."""
-    _, factor, unit = next(step for step in _STEPS if seconds >= step[0] or not step[0])
+    _, factor, unit = next(step for step in _LENGTHS if seconds >= step[0] or not step[0])
     text = format_significant(seconds / factor, 3)
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
 
@@ -58,11 +70,9 @@ def moment_of(seconds: float) -> str:
 class Envelope:
     """The lowest, mean and highest value of each column of time that held any; shapes (n_columns,).
 
-    `t` is the middle of what a column held, in s. `column` numbers the columns: a number that is left out had
-    nothing.
+    `t` is the middle of what a column held.
     """
 
-    column: np.ndarray[tuple[int], np.dtype[np.int64]]
     t: Floats
     low: Floats
     mean: Floats
@@ -75,7 +85,6 @@ def envelope(t: Floats, values: Floats, span_s: float, columns: int) -> Envelope
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     counts = np.diff(np.append(starts, t.size))
     return Envelope(
-        number[starts],
         np.add.reduceat(t, starts) / counts,
         np.minimum.reduceat(values, starts),
         np.add.reduceat(values, starts) / counts,

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.report import soak_drift, soak_heat, soak_timeline
 from harness.report.figure import Mark, Panel
-from harness.report.palette import GRID, INK, MUTED, SURFACE, TONES, colour
+from harness.report.palette import GRID, INK, MUTED, SURFACE, TONES, colour, short_label
 from harness.report.soak import Floats
 from harness.report.soak_axis import TimeAxis
 from harness.report.soak_drift import DriftPanel
@@ -56,7 +56,7 @@ def _timeline(axes: Any, panel: Panel) -> None:
         events.axhline(row, color=GRID, linewidth=0.6, zorder=0)
         for mark in lane.marks:
             _lane_mark(events, mark, row, f"mark-{next(numbers)}")
-    names = [lane.name for lane in panel.lanes] or ["no events"]
+    names = [short_label(lane.name) for lane in panel.lanes] or ["no events"]
     events.set_yticks(range(len(names)), names)
     events.set_ylim(len(names) - 0.4, -0.6)
     events.tick_params(axis="y", length=0, labelcolor=INK)
@@ -109,16 +109,16 @@ def _lane_mark(axes: Any, mark: LaneMark, row: int, gid: str) -> None:
     )  # fmt: skip
 
 
-def _time_axis(axes: Any, axis: TimeAxis, label: str) -> None:
+def _time_axis(axes: Any, axis: TimeAxis, label: str, most: int = 13) -> None:
     from matplotlib.ticker import MultipleLocator
 
     axes.set_xlim(0, axis.span)
     axes.set_xlabel(label)
     for step in _TICKS.get(axis.unit, ()):
-        if axis.span / step <= 13:
+        if axis.span / step <= most:
             axes.xaxis.set_major_locator(MultipleLocator(step))
             return
-    axes.locator_params(axis="x", nbins=10)
+    axes.locator_params(axis="x", nbins=most)
 
 
 # steps that divide a day, an hour or a minute
@@ -158,14 +158,14 @@ def _drift(axes: Any, panel: Panel) -> None:
     axes.set_ylim(*_reach(panel))
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.locator_params(axis="y", nbins=5)
-    _time_axis(axes, panel.axis, panel.x_label)
+    _time_axis(axes, panel.axis, panel.x_label, 7)
 
 
 def _broken(panel: DriftPanel) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return the thinned channel with a NaN wherever a column was empty, so that no line bridges a gap."""
+    """Return the thinned channel with a NaN wherever nothing was read, so that no line bridges a gap."""
     line = panel.line
     assert line is not None
-    breaks = np.flatnonzero(np.diff(line.column) > 1) + 1
+    breaks = np.flatnonzero(np.diff(line.t) > panel.apart) + 1
     t, low, mean, high = (
         np.insert(part, breaks, np.nan) for part in (line.t, line.low, line.mean, line.high)
     )
@@ -220,6 +220,8 @@ def _heat(axes: Any, panel: Panel) -> None:
     most = int(panel.counts.max())
     for start, end in panel.gaps:
         body.axvspan(*_seen(start, end, panel.axis.span), color=MUTED, alpha=0.3, linewidth=0)
+    for at, tone in panel.events:
+        body.axvline(at, color=TONES[tone], linewidth=0.9, linestyle=":")
     reach = (0.0, panel.axis.span, np.log10(low), np.log10(high))
     body.imshow(
         _picture(panel, reach, most), extent=reach, aspect="auto", origin="lower", interpolation="none"
@@ -266,7 +268,7 @@ def _log_ticks(axes: Any, low: float, high: float) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     locators = (MaxNLocator(5),) if high / low < 4 else ()
-    subs = (1.0, 2.0, 5.0) if high / low < 60 else (1.0,)
+    subs = (1.0, 2.0, 3.0, 5.0, 7.0) if high / low < 15 else (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
     ticks = next(
         (loc.tick_values(low, high) for loc in locators), LogLocator(subs=subs).tick_values(low, high)
     )

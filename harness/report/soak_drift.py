@@ -15,13 +15,13 @@ from harness.judging import SEVERITY
 from harness.model import Fidelity, Run, Verdict
 from harness.report.figure import Cell, Figure, Panel, scale
 from harness.report.soak import Drift, Floats, Soak, channel_points
-from harness.report.soak_axis import Envelope, TimeAxis, envelope, time_axis
+from harness.report.soak_axis import Envelope, TimeAxis, envelope, judged_events, time_axis
 from harness.units import format_apart, format_quantity
 
 KIND = "soak-drift"
-_COLUMNS = 180  # of a small panel: two points of its width each
+COLUMNS = 180  # of a small panel: two points of its width each
 _MAX_PANELS = 24
-_MAX_EVENTS = 12  # lines of events in one panel
+_APART = 4.0  # windows or columns without a reading: one that is missing isn't worth a break
 # kinds that are times of the device's clock, or counted by it
 _TIMED = ("latency", "throughput", "busy")
 _TITLES = {
@@ -46,6 +46,7 @@ class DriftPanel(Panel):
     axis: TimeAxis
     style: int = 0
     line: Envelope | None = None
+    apart: float = 0.0  # neighbours of the line that are further from each other have nothing between
     block_t: Floats | None = None
     block_y: Floats | None = None
     kept: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
@@ -107,7 +108,7 @@ def title_of(soak: Soak, row: Drift) -> str:
 
 def _line(run: Run, soak: Soak, row: Drift) -> Envelope | None:
     points = channel_points(run, soak, row.series)
-    return None if points is None else envelope(*points, soak.span_s, _COLUMNS)
+    return None if points is None else envelope(*points, soak.span_s, COLUMNS)
 
 
 def _panel(run: Run, soak: Soak, row: Drift, line: Envelope | None, axis: TimeAxis, needs: str) -> DriftPanel:
@@ -136,6 +137,7 @@ def _panel(run: Run, soak: Soak, row: Drift, line: Envelope | None, axis: TimeAx
         axis=axis,
         style=names.index(row.stream) if row.stream in names else 0,
         line=line,
+        apart=_APART * max(soak.window_s, soak.span_s / COLUMNS) / axis.factor,
         block_t=at / axis.factor,
         block_y=blocks / factor,
         kept=kept,
@@ -144,15 +146,8 @@ def _panel(run: Run, soak: Soak, row: Drift, line: Envelope | None, axis: TimeAx
         wedge=tuple((t / axis.factor, y / factor) for t, y in wedge),
         warmup=soak.warmup_s / axis.factor,
         gaps=axis.spans(soak.gaps),
-        events=_events(soak, row, axis),
+        events=judged_events(soak, row.stream, axis),
     )
-
-
-def _events(soak: Soak, row: Drift, axis: TimeAxis) -> tuple[tuple[float, str], ...]:
-    """Return (t, tone) of the judged events that bear on a row: the device's, and its own stream's."""
-    tones = {"FAIL": "fail", "INVALID": "invalid"}
-    found = [e for e in soak.events if e.judged in tones and (not row.stream or e.stream in ("", row.stream))]
-    return tuple((e.t_s / axis.factor, tones[e.judged]) for e in found[:_MAX_EVENTS])
 
 
 def _bare(row: Drift) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from harness.model import Fidelity, Run
 from harness.report.figure import Cell, Figure, Panel, scale
 from harness.report.soak import Floats, Histograms, Ints, Soak, bucket_edges_ns, histograms
-from harness.report.soak_axis import TimeAxis, time_axis
+from harness.report.soak_axis import TimeAxis, judged_events, time_axis
 from harness.units import format_quantity
 
 KIND = "soak-heat"
@@ -29,6 +29,7 @@ class HeatPanel(Panel):
     p50: Floats
     p99: Floats
     gaps: tuple[tuple[float, float], ...] = ()
+    events: tuple[tuple[float, str], ...] = ()  # (t, tone)
 
 
 def heat_figures(run: Run, soak: Soak, prefix: str) -> tuple[Figure, ...]:
@@ -61,6 +62,7 @@ def _figure(run: Run, soak: Soak, stream: str, held: Histograms, id_: str) -> Fi
         p50=quantiles[0] / factor,
         p99=quantiles[2] / factor,
         gaps=axis.spans(soak.gaps),
+        events=judged_events(soak, stream, axis),
     )
     columns = ("t_start_s", "t_end_s", "calls", *(f"p{100 * q:g}_ns" for q in _QUANTILES))
     levels = tuple(f"calls_from_{low:.0f}_to_{high:.0f}_ns" for low, high in pairwise(level_edges))
@@ -77,7 +79,8 @@ def _figure(run: Run, soak: Soak, stream: str, held: Histograms, id_: str) -> Fi
     return Figure(
         id_,
         f"Latency of {stream} over time",
-        "Each column is a stretch of soak time, each row a range of call times; the darker, the more calls.",
+        "Each column is a stretch of soak time, each row a range of call times; the stronger the colour, the "
+        "more calls. Lines: the p50 and p99 of each stretch. Dotted, upright: judged events. Grey: not observed.",
         (fidelity,),
         (panel,),
         (*columns, *levels),

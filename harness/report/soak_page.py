@@ -147,7 +147,7 @@ def _line(run: Run, soak: Soak) -> tuple[str, ...]:
 def _total(run: Run, soak: Soak, kind: str) -> int | None:
     """Return the sum of a kind of channel over all windows and streams; None where none was stored."""
     held = series_of(run)
-    names = [c.series for c in soak.channels if c.kind.partition(".")[0] == kind and c.series in held]
+    names = [c.series for c in soak.channels if c.kind == kind and c.series in held]
     return round(sum(float(np.nansum(held[name].values)) for name in names)) if names else None
 
 
@@ -205,7 +205,7 @@ def _alert_rows(soak: Soak) -> tuple[AlertRow, ...]:
             moment_of(alert.fired_s),
             length_of(alert.cleared_s - alert.fired_s) if alert.cleared_s is not None else "never cleared",
             f"{alert.worst:.4g}" if alert.worst is not None else "–",
-            "ended the soak" if alert.aborted else "",
+            "yes" if alert.aborted else "no",
         )
         for alert in sorted(soak.alerts, key=lambda a: a.fired_s)
     )

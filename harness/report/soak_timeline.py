@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from harness.report.figure import Cell, Figure, Panel
 from harness.report.soak import Event, Soak
-from harness.report.soak_axis import TimeAxis, length_of, moment_of, time_axis
+from harness.report.soak_axis import TONES, TimeAxis, length_of, moment_of, time_axis
 
 KIND = "soak-timeline"
 _MAX_LANES = 14  # kinds of event with a lane of their own; the rest share one
 _COLUMNS = 240  # marks of a lane nearer than this share one
 _MAX_ROWS = 3000
+_MAX_RULES = 6  # alert rules with a lane of their own
 _OTHER = "other"
-_TONES = {"FAIL": "fail", "INVALID": "invalid"}
 _RANK = ("FAIL", "INVALID", "note")
 _TOLD = 3  # events that a shared mark tells
 
@@ -77,7 +77,8 @@ def timeline_figure(soak: Soak, id_: str, soak_id: str) -> Figure:
         id_,
         "Coverage and events",
         "The bar is what was observed, red where nothing was; below it each kind of event has a line. Red "
-        "squares are judged a failure, purple crosses make the soak invalid, grey dots are notes.",
+        "squares are judged a failure, purple crosses make the soak invalid, grey dots are notes"
+        f"{', grey bars alerts while they held' if soak.alerts else ''}.",
         (),
         (panel,),
         ("what", "start_s", "end_s", "source", "stream", "kind", "judged", "text"),
@@ -98,13 +99,13 @@ def _words(soak: Soak) -> str:
     missed = (
         f"Not observed: {'; '.join(gaps)}{f' and {more} more' if more > 0 else ''}." if gaps else "No gaps."
     )
-    bad = sum(e.judged in _TONES for e in soak.events)
+    bad = sum(e.judged in TONES for e in soak.events)
     lives = f"{len(soak.lives)} lives of the runner" if len(soak.lives) != 1 else "One life of the runner"
     return f"{lives}. {missed} {len(soak.events)} events, {bad} of them judged; the table tells each."
 
 
 def _lanes(soak: Soak, axis: TimeAxis, soak_id: str) -> tuple[Lane, ...]:
-    """Return a lane for each kind of event, those with a judged one first, and one for alerts."""
+    """Return a lane for each kind of event, those with a judged one first, and for each alert rule."""
     by_kind: dict[str, list[tuple[int, Event]]] = {}
     for number, event in enumerate(soak.events, 1):
         by_kind.setdefault(event.kind, []).append((number, event))
@@ -115,18 +116,24 @@ def _lanes(soak: Soak, axis: TimeAxis, soak_id: str) -> tuple[Lane, ...]:
         )
         kinds = [*kinds[: _MAX_LANES - 1], _OTHER]
     lanes = [Lane(kind.replace("_", " "), _marks(by_kind[kind], axis, soak_id)) for kind in kinds]
-    fired = tuple(
+    rules = list(dict.fromkeys(alert.rule for alert in soak.alerts))[:_MAX_RULES]
+    return (*lanes, *(Lane(rule, _alert_marks(soak, rule, axis, soak_id)) for rule in rules))
+
+
+def _alert_marks(soak: Soak, rule: str, axis: TimeAxis, soak_id: str) -> tuple[LaneMark, ...]:
+    """Return a bar for each time that a rule held."""
+    return tuple(
         LaneMark(
             alert.fired_s / axis.factor,
             (axis.span_s if alert.cleared_s is None else alert.cleared_s) / axis.factor,
             "fail" if alert.aborted else "",
-            f"{alert.rule}: from {moment_of(alert.fired_s)}"
+            f"Alert {alert.rule}: from {moment_of(alert.fired_s)}"
             + (f" to {moment_of(alert.cleared_s)}" if alert.cleared_s is not None else ", never cleared"),
             f"{soak_id}-alerts",
         )
         for alert in soak.alerts
+        if alert.rule == rule
     )
-    return (*lanes, Lane("alert holds", fired)) if fired else tuple(lanes)
 
 
 def _worst(events: Sequence[Event]) -> int:
@@ -150,7 +157,7 @@ def _marks(events: Sequence[tuple[int, Event]], axis: TimeAxis, soak_id: str) ->
             LaneMark(
                 first.t_s / axis.factor,
                 None,
-                _TONES.get(first.judged, ""),
+                TONES.get(first.judged, ""),
                 "\n".join(said),
                 event_anchor(soak_id, number),
             )

@@ -179,6 +179,8 @@ _KINDS: Mapping[str, tuple[str, str, float, float, float]] = {
     "threads": ("1", "Threads", 4, 0.0, 0.0),
     "latency_p99_ns": ("ns", "p99 latency", 5.4e6, 0.05e6, 0.0),
     "throughput_per_s": ("1/s", "Throughput", 0.2, 0.004, 0.0),
+    "calls": ("1", "Calls", 0.0, 0.0, 0.0),
+    "errors": ("1", "Errors", 0.0, 0.0, 0.0),
 }
 _LEAKS = {("wake-word", "rss_bytes"): 0.12e6, ("wake-word", "pss_bytes"): 0.11e6}
 _DEVICE: Mapping[str, tuple[str, str, float, float, float]] = {
@@ -204,6 +206,10 @@ def _channels(
             values += 6 * np.sin(2 * np.pi * t / (24 * HOUR_S))
         if unit == "1":
             values = np.round(values)
+        if kind == "calls":
+            values += round(_CALLS_PER_S[stream] * window_s)
+        if kind == "errors":
+            values[random.integers(0, t.size, 3)] += 1
         if kind == "fds" and stream == "wake-word":
             values += np.floor(4 * ((t / HOUR_S / 3) % 1))  # a sawtooth without a leak
         name = f"{stream or 'device'}/{kind}"
@@ -251,7 +257,7 @@ def _bin_of_calls(
 ) -> list[tuple[int, int]]:
     sample = min(calls, 400)
     body = 1 + 0.02 * random.standard_normal(sample) + 0.05 * random.exponential(0.4, sample)
-    slow = random.random(sample) < 0.02
+    slow = random.random(sample) < 0.004
     body[slow] *= random.uniform(1.2, 4, int(slow.sum()))
     if eventful and 0.36 <= start / edges[-1] < 0.37:
         body *= 1.6  # throttled
@@ -314,9 +320,7 @@ def drift_rows(
                 "high_per_h": high,
                 "limit_per_h": limit if judged else None,
                 "direction": direction,
-                "why_limit": "headroom of 36.0 MB over 30 days"
-                if judged
-                else "needs 12 h: 12 blocks of 1 h after warm-up",
+                "why_limit": "given by the plan" if judged else "needs 12 h: 12 blocks of 1 h after warm-up",
                 "block_s": at.tolist(),
                 "block_value": medians.tolist(),
                 "kept": kept.tolist(),
