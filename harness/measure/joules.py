@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -237,17 +237,38 @@ class Found:
 
 def joules_of(seen: Seen) -> Found:
     """Return the energy of each window. A window whose samples don't cover it is a problem, never 0."""
-    problems = [p for pick in seen.power for p in _flaws(seen.captures[pick.name])]
     idles: list[Joules] = []
     loads: list[Joules] = []
+    refused: dict[int, _Refused] = {}
     for windows, into in ((seen.taken.idle, idles), (seen.taken.windows, loads)):
         for window in windows:
             found = _energy(seen, window)
-            if isinstance(found, str):
-                problems.append(found)
+            if isinstance(found, _Refused):
+                refused[window.begin_ns] = found
             else:
                 into.append(found)
-    return Found(tuple(idles), tuple(loads), tuple(dict.fromkeys(problems)))
+    return Found(tuple(idles), tuple(loads), _problems(seen, [refused[at] for at in sorted(refused)]))
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Why a window has no energy, by channel; "": by all of them together."""
+
+    channel: str
+    what: str
+
+
+def _problems(seen: Seen, refused: Sequence[_Refused]) -> tuple[str, ...]:
+    """Return what is wrong, a sentence a channel: many windows fail for one reason."""
+    told = {pick.name: _flaws(seen.captures[pick.name]) for pick in seen.power}
+    for name in dict.fromkeys(r.channel for r in refused):
+        first, *more = [r.what for r in refused if r.channel == name]
+        what = f"{name}: {first}" if name else first
+        what += f", and {len(more)} more windows don't count" if more else ""
+        errors = seen.captures[name].health.errors if name else ()
+        if not any("no reading at all" in said for said in told.get(name, ())):
+            told.setdefault(name, []).append(what + (f" ({'; '.join(errors)})" if errors else ""))
+    return tuple(dict.fromkeys(said for each in told.values() for said in each))
 
 
 def _flaws(capture: Capture) -> list[str]:
@@ -258,14 +279,14 @@ def _flaws(capture: Capture) -> list[str]:
     return list(describe_problems(capture))
 
 
-def _energy(seen: Seen, window: Window) -> Joules | str:
+def _energy(seen: Seen, window: Window) -> Joules | _Refused:
     energy_j, clock_j, meter_j = 0.0, 0.0, 0.0
     stated = True
     for pick in seen.power:
         capture = _in_order(seen.captures[pick.name])
         part = _part(pick, capture, window, seen.settings.rate_hz)
         if isinstance(part, str):
-            return part
+            return _Refused(pick.name, part)
         energy_j += part
         channel = pick.channel
         if channel.uncertainty_ratio is None and channel.uncertainty_abs is None:
@@ -280,10 +301,10 @@ def _energy(seen: Seen, window: Window) -> Joules | str:
                 counter=channel.kind is ChannelKind.ENERGY_J,
             )  # fmt: skip
             if shift is None:
-                return f"{pick.name}: no samples around a window's ends"
+                return _Refused(pick.name, "no samples around a window's ends")
             clock_j += shift
     if energy_j <= 0:
-        return f"power adds up to {energy_j:.3g} J over a window: no board runs on that"
+        return _Refused("", f"power adds up to {energy_j:.3g} J over a window: no board runs on that")
     return Joules(window, energy_j, meter_j if stated else None, clock_j)
 
 
@@ -291,11 +312,13 @@ def _in_order(capture: Capture) -> Capture:
     """Return a capture whose times don't go backwards; that they did is in its health, and a flaw."""
     import numpy as np
 
+    if not np.any(np.diff(capture.t_ns) < 0):
+        return capture
     order = np.argsort(capture.t_ns, kind="stable")
     return replace(capture, t_ns=capture.t_ns[order], values=capture.values[order])
 
 
-def _spike(pick: Pick, capture: Capture, window: Window, energy_j: float) -> str:
+def _spike(capture: Capture, window: Window, energy_j: float) -> str:
     """Return what is wrong where one reading alone decides of a window's energy; "" where none does.
 
     What a reading adds: its distance from the line between its neighbours, over half the time between them.
@@ -315,7 +338,7 @@ def _spike(pick: Pick, capture: Capture, window: Window, energy_j: float) -> str
     if abs(added_j[most]) <= SPIKE_RATIO * abs(energy_j):
         return ""
     return (
-        f"{pick.name}: one reading of {v[most + 1]:.4g} W among {float(np.median(v)):.4g} W makes "
+        f"one reading of {v[most + 1]:.4g} W among {float(np.median(v)):.4g} W makes "
         f"{added_j[most] / energy_j:+.1%} of a window's energy. Check the meter, or sample faster"
     )
 
@@ -331,8 +354,7 @@ def _part(pick: Pick, capture: Capture, window: Window, rate_hz: float) -> float
         found = alignment.integrate(capture.t_ns, capture.values, begin, end, max_gap_ns=gap_ns)
     if found.value is None:
         what = f"its samples cover {found.covered_ratio:.1%} of a window of {window.duration_s:.3g} s"
-        said = "; ".join(capture.health.errors)
-        return f"{pick.name}: {what}, {found.n} inside" + (f" ({said})" if said else "")
-    if pick.channel.kind is ChannelKind.POWER_W and (why := _spike(pick, capture, window, found.value)):
+        return f"{what}, {found.n} inside"
+    if pick.channel.kind is ChannelKind.POWER_W and (why := _spike(capture, window, found.value)):
         return why
     return found.value

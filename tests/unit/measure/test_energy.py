@@ -226,3 +226,15 @@ def test_the_rate_that_is_told_is_the_rate_that_was():
     values = np.where((slow >= 11 * S) & (slow <= 31 * S), 5.0, 2.0)
     found = numbers(seen(values, t_ns=slow))
     assert any("meter/power, 10 Hz" in r for r in found["idle_power_w"].reasons)
+
+
+def test_many_windows_that_fail_for_one_reason_are_one_sentence():
+    whole = seen().captures["meter/power"]
+    run = seen(whole.values[:1500], t_ns=whole.t_ns[:1500])
+    capture = run.captures["meter/power"]
+    told = replace(capture, health=replace(capture.health, errors=("no answer (5 times)",)))
+    run.captures["meter/power"] = told
+    assert summarise(run, {}).invalid == (
+        "meter/power: its samples cover 39.9% of a window of 10 s, 400 inside, and 2 more windows don't count "
+        "(no answer (5 times))"
+    )
