@@ -42,7 +42,7 @@ class Taken:
     """What one run took: blocks of load, the air before and after, and why it ended early ("": it didn't)."""
 
     points: tuple[Point, ...]
-    start_c: float
+    start_c: float  # the lowest before the load
     falls: bool | None  # whether the temperature fell after the load; None: it had hardly risen
     ambient: tuple[float | None, float | None]
     why: str
@@ -118,13 +118,13 @@ def _take(bench: Bench, looker: Looker, settings: ThermalSettings, scale: float)
     gauges, poll_s = looker.gauges, _poll_s(settings, scale)
     before = looker.ambient_c(settings)
     points: list[Point] = []
-    start_c, falls = math.nan, None
+    start_c, falls = looker.temp_c(), None  # idle, before the model loads and warms up
     with bench.child("thermal") as (child, _):
         child.first()
         block = _block(bench, child, settings)
         why = reach_band(looker.temp_c, lambda: gauges.wait(poll_s), block, gauges.device_ns, settings)
         if not why:
-            start_c = looker.temp_c()
+            start_c = _lowest(start_c, looker.temp_c())
             points, why = _load(bench, looker, block, settings, scale)
         if not why:
             cap_s = max(RELEASE_S * scale, 3 * MIN_BLOCK_S)
@@ -215,6 +215,10 @@ def _load(
         bench.progress.say(f"{seen.temp_c:.1f} °C after {elapsed_s / scale:.0f} s of load")
         if elapsed_s >= settings.load_cap_s or is_steady(points, settings, scale):
             return points, ""
+
+
+def _lowest(*temps_c: float) -> float:
+    return min((t for t in temps_c if math.isfinite(t)), default=math.nan)
 
 
 def with_heat(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
