@@ -116,7 +116,7 @@ class Caller:
 
     def _make(self, tally: Tally) -> None:
         """Make one call. What it raises is counted and told by its kind."""
-        begin_ns = time.monotonic_ns()
+        begin_ns = self._now_ns()
         try:
             tally.succeeded(self._call())
             self._failures = 0
@@ -126,7 +126,7 @@ class Caller:
             self._failures += 1
             tally.failed(error.kind if isinstance(error, Fault) else type(error).__name__)
             self._error_text = "%s: %s" % (type(error).__name__, first_line(error)[:300])
-        tally.busy_ns += time.monotonic_ns() - begin_ns
+        tally.busy_ns += self._now_ns() - begin_ns
 
 
 class Soak:
