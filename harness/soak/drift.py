@@ -1,0 +1,323 @@
+"""Does a soak's memory, latency, temperature … drift? Slopes with intervals, and limits to hold them to.
+
+Pure. The statistics are `harness/stats/drift.py`, the verdict is `harness/judging.py`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from harness.judging import judge
+from harness.metrics import HIGHER, METRICS
+from harness.model import Fidelity, Measurement, SoakSettings, SoakTable
+from harness.soak.blocks import (
+    Blocks,
+    Floats,
+    Ints,
+    Reduce,
+    gather,
+    levels_of,
+    median_of,
+    rate_of,
+    steady_windows,
+)
+from harness.soak.limits import KINDS, MEMORY, DriftKind, DriftLimit, limit_of
+from harness.stats.differences import mover_difference_interval
+from harness.stats.drift import MIN_POINTS, DriftSlope, drift_slope, implied_lag1
+from harness.stats.histograms import percentile_by_group
+from harness.stats.sawtooth import MIN_TROUGHS, find_drops, find_troughs
+
+_HOUR_S = 3600.0
+_P = 99.0
+_CALLS_FOR_P99 = 100  # fewer in a block, and its p99 is its largest
+TIMED = ("latency_p99_ns", "throughput_per_s")
+# chosen: of the headroom that wears out over the service life, what a release may add to a known good one
+SHARE_OVER_BASELINE = 0.1
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One row: what `run.settings["soak"]["drift"]` holds of it, and its measurements."""
+
+    measurements: tuple[Measurement, ...]
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is judged: a kind of a stream or of a sensor ("" and its site)."""
+
+    kind: DriftKind
+    stream: str
+    site: str
+    series: str
+    scenario: str | None
+    fidelity: Fidelity
+
+
+def judge_drift(
+    table: SoakTable,
+    settings: SoakSettings,
+    *,
+    ram_bytes: float | None,
+    fidelity: Fidelity,
+    baseline: Mapping[str, Any] | None = None,
+) -> list[Drift]:
+    """Return a row for each stream and sensor and each kind that was read of it, streams first.
+
+    `fidelity` is that of the device's clock. `baseline` is `settings["soak"]` of a soak that is known to be
+    good: slopes are then also held against its.
+    """
+    known = {row["series"]: row for row in (baseline or {}).get("drift", ())}
+    total = _total_memory(table, settings)
+    rows = []
+    for subject in _subjects(table, fidelity):
+        blocks, note = _blocks_of(subject, table, settings)
+        judged = _judge(subject, blocks, settings, ram_bytes, total, note)
+        rows.append(_against(judged, subject, known.get(subject.series)))
+    return rows
+
+
+def _subjects(table: SoakTable, fidelity: Fidelity) -> Iterator[_Subject]:
+    """Yield what is there to judge. The first stream needs no name of its own: the run is its model's."""
+    streams = list(table.latency)
+    for number, stream in enumerate(streams):
+        scenario = f"soak: {stream}" if number else None
+        for kind in KINDS.values():
+            series = f"{stream}/{kind.kind}"
+            if kind.kind in TIMED:
+                if f"{stream}/calls" in table.channels:
+                    yield _Subject(kind, stream, "", series, scenario, fidelity)
+            elif _read(table, series):
+                yield _Subject(kind, stream, "", series, scenario, Fidelity.MEASURED)
+    sensors = [name for name in table.channels if name.startswith("device/temp_c.") and _read(table, name)]
+    for name in sensors:
+        site = name.partition(".")[2]
+        scenario = f"soak: {site}" if len(sensors) > 1 else None
+        # an emulated board's heat is a model's
+        found = Fidelity.ESTIMATED if fidelity is Fidelity.VIRTUAL else fidelity
+        yield _Subject(KINDS["temp_c"], "", site, name, scenario, found)
+
+
+def _read(table: SoakTable, name: str) -> bool:
+    values = table.channels.get(name)
+    return values is not None and bool(np.isfinite(values).any())
+
+
+def _total_memory(table: SoakTable, settings: SoakSettings) -> Mapping[tuple[str, str], float]:
+    """Return the typical memory of each stream by (kind, stream), for the headroom that they share."""
+    found = {}
+    for kind in MEMORY:
+        for stream in table.latency:
+            values = table.channels.get(f"{stream}/{kind}")
+            if values is not None and np.isfinite(values).any():
+                found[kind, stream] = float(np.nanmedian(values))
+    return found
+
+
+# --- values by block ------------------------------------------------------------------------------
+
+
+def _blocks_of(subject: _Subject, table: SoakTable, settings: SoakSettings) -> tuple[Blocks, str]:
+    """Return a subject's blocks and what is to be said of how they came about."""
+    levels = levels_of(table, subject.stream)
+    use, variant = steady_windows(table, subject.stream)
+    note = f"windows of `{variant}` alone" if variant else ""
+    if subject.kind.kind == "latency_p99_ns":
+        calls = table.channels[f"{subject.stream}/calls"]
+        reduce, per_block = _p99(table, subject.stream), settings.block_s * _per_s(table, calls, use)
+        if per_block < _CALLS_FOR_P99:
+            said = f"of some {per_block:.0f} calls a block: their largest"
+            note = f"{note}; {said}" if note else said
+        fine = per_block >= _CALLS_FOR_P99 * 8
+        return gather(table, settings, levels, use, reduce, fine=fine), note
+    if subject.kind.kind == "throughput_per_s":
+        calls = table.channels[f"{subject.stream}/calls"]
+        reduce = rate_of(calls, table.end_s - table.start_s)
+        return gather(table, settings, levels, use & np.isfinite(calls), reduce), note
+    values = table.channels[subject.series]
+    return gather(table, settings, levels, use & np.isfinite(values), median_of(values)), note
+
+
+def _per_s(table: SoakTable, calls: Floats, use: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    seconds = float((table.end_s - table.start_s)[use].sum())
+    return float(np.nansum(calls[use])) / seconds if seconds > 0 else 0.0
+
+
+def _p99(table: SoakTable, stream: str) -> Reduce:
+    found = table.latency[stream]
+
+    def reduce(at: Ints, group: Ints) -> Floats:
+        of_window = np.full(table.start_s.size, -1, dtype=np.int64)
+        of_window[at] = group
+        size = int(group[-1]) + 1 if group.size else 0
+        values, _ = percentile_by_group(found.offset, found.index, found.count, of_window, _P)
+        return np.append(values, np.full(max(0, size - values.size), np.nan))
+
+    return reduce
+
+
+# --- one subject ----------------------------------------------------------------------------------
+
+
+def _judge(
+    subject: _Subject,
+    blocks: Blocks,
+    settings: SoakSettings,
+    ram_bytes: float | None,
+    total: Mapping[tuple[str, str], float],
+    note: str,
+) -> Drift:
+    found = _slope_of(blocks)
+    if isinstance(found, str):
+        needed = settings.warmup_s + MIN_POINTS * settings.block_s
+        why = (
+            f"not judged: needs {needed / _HOUR_S:.3g} h, {MIN_POINTS} blocks of "
+            f"{settings.block_s / _HOUR_S:.3g} h after {settings.warmup_s / _HOUR_S:.3g} h of warm-up; "
+            f"{found}"
+        )
+        m = _measurement(subject, None, None, (why,))
+        return Drift((m,), _row(subject, blocks, None, DriftLimit(None, why), "", m))
+    slope, method, level = found
+    beside = sum(
+        v for (kind, stream), v in total.items() if kind == subject.kind.kind and stream != subject.stream
+    )
+    limit = limit_of(subject.kind, level, settings, ram_bytes=ram_bytes, beside=beside)
+    method = "; ".join(filter(None, (method, note)))
+    m = _measurement(subject, slope, limit, ())
+    m = replace(m, reasons=_reasons(subject, slope, limit, level, m, _span_h(blocks)))
+    return Drift((m,), _row(subject, blocks, slope, limit, method, m))
+
+
+def _slope_of(blocks: Blocks) -> tuple[DriftSlope, str, float] | str:
+    """Return slope per hour, method and level of the blocks that count, or why there is none."""
+    x, y, level = (v[blocks.kept] for v in (blocks.middle_s / _HOUR_S, blocks.value, blocks.level))
+    if x.size < MIN_POINTS:
+        return f"has {x.size}"
+    if np.unique(level).size > x.size - MIN_POINTS + 1:
+        return f"{x.size} over {np.unique(level).size} stays of the process, each too short"
+    drops = find_drops(blocks.fine_value, blocks.fine_level)
+    if drops.size:
+        at = find_troughs(blocks.fine_value, drops)
+        if at.size - np.unique(blocks.fine_level[at]).size + 1 >= MIN_TROUGHS:
+            slope = drift_slope(blocks.fine_s[at] / _HOUR_S, blocks.fine_value[at], blocks.fine_level[at])
+            period_h = float(np.median(np.diff(blocks.fine_s[at]))) / _HOUR_S
+            how = f"Theil–Sen through {at.size} troughs of a sawtooth of some {period_h:.3g} h"
+            return slope, _levels_said(how, slope), float(np.percentile(blocks.fine_value, 95))
+    first = drift_slope(x, y, level)
+    rest = blocks.fine_value - first.value * blocks.fine_s / _HOUR_S
+    slope = drift_slope(
+        x, y, level, lag1_at_least=implied_lag1(rest, blocks.fine_level, blocks.fine_per_block)
+    )
+    how = f"Theil–Sen of {x.size} block medians"
+    if drops.size:
+        how += f", for a sawtooth of {drops.size} drops: too few for its troughs"
+    return slope, _levels_said(how, slope), float(np.median(y))
+
+
+def _levels_said(how: str, slope: DriftSlope) -> str:
+    correlated = f", variance × {slope.inflation:.1f} for their correlation" if slope.inflation > 1.05 else ""
+    stays = f", within each of {slope.levels} stays of the process" if slope.levels > 1 else ""
+    return how + stays + correlated
+
+
+def _span_h(blocks: Blocks) -> float:
+    kept = blocks.middle_s[blocks.kept]
+    return float(kept[-1] - kept[0]) / _HOUR_S if kept.size else 0.0
+
+
+def _measurement(
+    subject: _Subject, slope: DriftSlope | None, limit: DriftLimit | None, reasons: tuple[str, ...]
+) -> Measurement:
+    return Measurement(
+        metric=subject.kind.metric,
+        value=slope.value if slope else None,
+        low=slope.low if slope else None,
+        high=slope.high if slope else None,
+        n=slope.n if slope else 0,
+        fidelity=subject.fidelity,
+        scenario=subject.scenario,
+        reasons=reasons,
+        limit=limit.per_h if limit else None,
+        limit_rule="confidence",
+    )
+
+
+def _reasons(
+    subject: _Subject, slope: DriftSlope, limit: DriftLimit, level: float, m: Measurement, span_h: float
+) -> tuple[str, ...]:
+    """Return what a reader should know beside the verdict: whence the limit, what would tell more."""
+    if limit.per_h is None:
+        return (limit.why,)
+    reasons = [f"limit: {limit.why}"]
+    good, bad = (slope.high, slope.low) if subject.kind.direction == HIGHER else (slope.low, slope.high)
+    sign = -1.0 if subject.kind.direction == HIGHER else 1.0
+    room, reach = sign * (limit.per_h - slope.value), abs(bad - slope.value)
+    if room > 0 and reach > room and span_h > 0:
+        # an interval of a slope narrows with the time to the power of 3/2, were the noise the same
+        needed = span_h * (reach / room) ** (2 / 3)
+        reasons.append(f"some {needed:.0f} h after warm-up would tell, were its noise the same")
+    elif sign * good > 0 and room > 0:
+        reasons.append("it does drift, within its limit")
+    return tuple(reasons)
+
+
+def _row(
+    subject: _Subject,
+    blocks: Blocks,
+    slope: DriftSlope | None,
+    limit: DriftLimit,
+    method: str,
+    m: Measurement,
+) -> dict[str, Any]:
+    return {
+        "series": subject.series,
+        "stream": subject.stream,
+        "kind": subject.series.partition("/")[2],
+        "unit": subject.kind.unit,
+        "metric": subject.kind.metric,
+        "slope_per_h": slope.value if slope else None,
+        "low_per_h": slope.low if slope else None,
+        "high_per_h": slope.high if slope else None,
+        "limit_per_h": limit.per_h,
+        "direction": subject.kind.direction,
+        "why_limit": limit.why,
+        "block_s": [float(v) for v in blocks.middle_s],
+        "block_value": [float(v) if math.isfinite(v) else None for v in blocks.value],
+        "kept": [bool(v) for v in blocks.kept],
+        "method": method,
+        "verdict": str(judge(m, None, METRICS[m.metric].direction).verdict),
+    }
+
+
+# --- against a known good soak --------------------------------------------------------------------
+
+
+def _against(found: Drift, subject: _Subject, known: Mapping[str, Any] | None) -> Drift:
+    """Return `found` with its slope less that of the known good soak, where both have one."""
+    own = found.measurements[0]
+    bounds = [known.get(f"{name}_per_h") if known else None for name in ("slope", "low", "high")]
+    if known is None or own.value is None or own.low is None or own.high is None or None in bounds:
+        return found
+    value, low, high = (float(v) for v in bounds if v is not None)
+    difference, below, above = mover_difference_interval(own.value, own.low, own.high, value, low, high)
+    limit = own.limit and SHARE_OVER_BASELINE * own.limit
+    scope = f"{own.scenario}, against the baseline" if own.scenario else "soak: against the baseline"
+    why = f"the known good soak drifts by {value:.3g} {METRICS[own.metric].unit}; limit: a tenth of its own"
+    m = replace(own, value=difference, low=below, high=above, limit=limit, scenario=scope, reasons=(why,))
+    verdict = str(judge(m, None, METRICS[m.metric].direction).verdict)
+    row = {
+        **found.row,
+        "baseline": {"slope_per_h": difference, "low_per_h": below, "high_per_h": above, "verdict": verdict},
+    }
+    return Drift((own, m), row)
+
+
+def drift_settings(rows: Sequence[Drift]) -> list[dict[str, Any]]:
+    """Return the list `drift` of `run.settings["soak"]`."""
+    return [dict(row.row) for row in rows]

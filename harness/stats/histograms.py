@@ -1,0 +1,106 @@
+"""Sparse histograms of call times, by the buckets of docs/soak-format.md, with numpy.
+
+The device's way is `harness/agent/soak/histogram.py`. A bucket is at most 1/64 of its value wide, so that its
+middle is off by at most 1/128.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.stats.percentiles import FloatArray
+
+PER_OCTAVE = 64
+_EXACT = 2 * PER_OCTAVE  # below it a bucket holds one value
+MAX_NS = (1 << 62) - 1  # 146 years: beyond any call
+
+IntArray = npt.NDArray[np.int64]
+
+
+def bucket_of(values_ns: npt.ArrayLike) -> IntArray:
+    """Return the bucket of each value, whole nanoseconds of 0 or more. Raises ValueError for others."""
+    v = np.asarray(values_ns, dtype=np.int64)
+    if v.size and (v.min() < 0 or v.max() > MAX_NS):
+        raise ValueError(f"call times are 0 to {MAX_NS} ns, got {v.min()} to {v.max()}")
+    # the float's exponent is the bit length, except where rounding to 53 bits reaches the next power of two
+    bits = np.frexp(v.astype(np.float64))[1].astype(np.int64)
+    bits -= (np.left_shift(np.int64(1), np.maximum(bits - 1, 0)) > v) & (v > 0)
+    shift = np.maximum(bits - 7, 0)
+    found: IntArray = np.where(v < _EXACT, v, PER_OCTAVE * shift + (v >> shift))
+    return found
+
+
+def bucket_bounds(index: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+    """Return the first value of each bucket and the first beyond it, in ns."""
+    i = np.asarray(index, dtype=np.int64)
+    if i.size and i.min() < 0:
+        raise ValueError(f"a bucket's index is 0 or more, got {i.min()}")
+    shift = np.maximum(i // PER_OCTAVE - 1, 0)
+    mantissa = i - PER_OCTAVE * shift
+    return mantissa << shift, (mantissa + 1) << shift
+
+
+def bucket_middle(index: npt.ArrayLike) -> FloatArray:
+    """Return the value that stands for each bucket: the middle of the whole numbers in it, in ns."""
+    low, high = bucket_bounds(index)
+    middle: FloatArray = (low + (high - 1)) / 2.0
+    return middle
+
+
+def merge(index: npt.ArrayLike, count: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+    """Return (index, count) with each bucket once, ascending: what several histograms hold together."""
+    i, n = np.asarray(index, dtype=np.int64), np.asarray(count, dtype=np.int64)
+    if i.shape != n.shape:
+        raise ValueError(f"{i.size} buckets but {n.size} counts")
+    unique, at = np.unique(i, return_inverse=True)
+    total = np.zeros(unique.size, dtype=np.int64)
+    np.add.at(total, at, n)
+    return unique, total
+
+
+def histogram_percentile(index: npt.ArrayLike, count: npt.ArrayLike, p: float) -> float | None:
+    """Return the p-th percentile (nearest rank) in ns, off by at most 1/128; None for an empty histogram."""
+    if not 0 < p <= 100:
+        raise ValueError(f"a percentile is above 0 and at most 100, got {p}")
+    i, n = merge(index, count)
+    total = int(n.sum())
+    if total == 0:
+        return None
+    # exact for a whole p: 99 × 200 / 100 is rank 198, never 199 by the last bit of a float
+    rank = max(1, int(-(-p * total // 100)))
+    return float(bucket_middle(i[np.searchsorted(np.cumsum(n), rank)]))
+
+
+def percentile_by_group(
+    offset: npt.ArrayLike, index: npt.ArrayLike, count: npt.ArrayLike, group: npt.ArrayLike, p: float
+) -> tuple[FloatArray, IntArray]:
+    """Return by group the p-th percentile in ns, NaN for none, and the calls, (largest group + 1,) each.
+
+    Windows are merged by `group`, (n_windows,). Nearest rank, off by at most 1/128.
+
+    `offset` has shape (n_windows + 1,): window w has entries [offset[w], offset[w + 1]) of `index` and
+    `count`. Windows of a group below 0 are left out.
+    """
+    edges = np.asarray(offset, dtype=np.int64)
+    sizes = edges[1:] - edges[:-1]
+    groups = np.asarray(group, dtype=np.int64)
+    of_entry = np.repeat(groups, sizes)
+    i, n = np.asarray(index, dtype=np.int64), np.asarray(count, dtype=np.int64)
+    keep = (of_entry >= 0) & (n > 0)
+    of_entry, i, n = of_entry[keep], i[keep], n[keep]
+    size = int(groups.max()) + 1 if groups.size else 0
+    values, calls = np.full(max(size, 0), np.nan), np.zeros(max(size, 0), dtype=np.int64)
+    if not i.size:
+        return values, calls
+    order = np.lexsort((i, of_entry))
+    of_entry, i, reached = of_entry[order], i[order], np.cumsum(n[order])
+    first = np.flatnonzero(np.diff(of_entry, prepend=-1))
+    last = np.append(first[1:], of_entry.size) - 1
+    before = np.append(0, reached[last[:-1]])
+    total = reached[last] - before
+    rank = np.maximum(1, -(-p * total // 100)).astype(np.int64)
+    found = of_entry[first]
+    values[found] = bucket_middle(i[np.searchsorted(reached, before + rank)])
+    calls[found] = total
+    return values, calls
