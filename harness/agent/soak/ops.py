@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 
@@ -131,12 +132,24 @@ def soak_stop(place: Place, args: Args) -> Answer:
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, signal.SIGTERM)  # so that it looks now: a slice may take minutes
     due_s = time.monotonic() + deadline_s
+    if not _wait_for_runner(folder, due_s):
+        return {"ended": False}
+    place.hooks().remove(folder.id)
+    if folder.end().ended is None:  # the runner was gone before: a last life writes the end
+        try:
+            place.start(folder, place.location)
+        except Fault as fault:
+            sys.stderr.write("agent: soak %s ends without its last record: %s\n" % (folder.id, fault))
+    return {"ended": _wait_for_runner(folder, due_s)}
+
+
+def _wait_for_runner(folder: SoakFolder, due_s: float) -> bool:
+    """Return whether no runner lives, waiting for it until `due_s` on the monotonic clock."""
     while folder.living_runner() is not None:
         if time.monotonic() > due_s:
-            return {"ended": False}
+            return False
         time.sleep(_POLL_S)
-    place.hooks().remove(folder.id)  # one that was dead already comes back no more
-    return {"ended": True}
+    return True
 
 
 def soak_remove(place: Place, args: Args) -> Answer:
@@ -206,8 +219,6 @@ def _check_files(place: Place, spec: Spec) -> None:
 def _install_hook(place: Place, folder: SoakFolder, spec: Spec) -> Optional[str]:
     if not spec.restart.reboot:
         return None
-    import sys
-
     argv = runner_argv(spec.python or sys.executable, spec.agent or place.location, folder.home, folder.id)
     return place.hooks().install(folder.id, argv)
 
