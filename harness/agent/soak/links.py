@@ -17,6 +17,7 @@ from ..processes import ChildProcess, read_memory, start_process
 from ..store import Store
 from ..wire import Frame, WireFault
 from .calls import STOP_SIGNAL
+from .folder import SoakFolder
 from .spec import Variant
 
 _CHUNK_BYTES = 1 << 20
@@ -78,9 +79,10 @@ class Link:
 class World:
     """Real children and clocks. `wake_fd` ends a wait when it becomes readable (signals)."""
 
-    def __init__(self, home: str, location: str, wake_fd: int) -> None:
+    def __init__(self, folder: SoakFolder, location: str, wake_fd: int) -> None:
         self.probes = Probes()
-        self._store = Store(home)
+        self._folder = folder
+        self._store = Store(folder.home)
         self.location = location
         self._cgroups = Cgroups(self.probes)
         # the host alone says whether an emulated board's idle time is skipped in a soak
@@ -95,6 +97,10 @@ class World:
 
     def realtime_ns(self) -> int:
         return time.time_ns()
+
+    def keep_log_small(self) -> None:
+        """Begin this process's log anew where it has grown. Raises OSError."""
+        self._folder.keep_log_small()
 
     def start(self, name: str, variant: Variant, cpus: List[int]) -> Link:
         """Start a child and send it `start`. Raises Fault."""

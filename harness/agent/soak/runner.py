@@ -174,7 +174,7 @@ class Runner:
         }
         try:
             self._folder.write_heartbeat(beat)
-            self._folder.keep_log_small()
+            self._world.keep_log_small()
         except OSError as error:
             sys.stderr.write("agent soak: no heartbeat: %s\n" % error)
 
@@ -232,7 +232,7 @@ def run_soak(home: str, soak_id: str, location: str) -> int:
         try:
             if spool.end.ended is not None:
                 return 0
-            return _run_life(folder, spec, World(home, location, signals.fd), spool, signals)
+            return _run_life(folder, spec, World(folder, location, signals.fd), spool, signals)
         finally:
             spool.close()
     finally:

@@ -274,7 +274,7 @@ VARIANTS = [variant("accurate"), variant("light")]
 
 
 def switching(load: Any) -> Any:
-    return lambda name, _number: lambda _n, t: load(t) if name == "main.accurate" else load(t) // 4
+    return lambda name, _number: lambda _n, t: load(t) if name == "main.accurate" else load(t) * 7 // 10
 
 
 def test_the_light_variant_takes_over_under_load_and_gives_back(tmp_path: Path) -> None:
