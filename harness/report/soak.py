@@ -93,6 +93,16 @@ class Alert:
 
 
 @dataclass(frozen=True)
+class DriftBaseline:
+    """What a row's slope is beyond that of a soak known to be good, with its own verdict."""
+
+    slope_per_h: float
+    low_per_h: float
+    high_per_h: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class Drift:
     """One drift judgement. Block values are medians, NaN where a block had none; slopes None: not judged."""
 
@@ -112,6 +122,7 @@ class Drift:
     kept: tuple[bool, ...]
     method: str
     verdict: Verdict
+    baseline: DriftBaseline | None = None
 
 
 @dataclass(frozen=True)
@@ -203,8 +214,11 @@ def _known_value(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return _known(typing.cast(type[Any], hint), value)
     inner = typing.get_args(hint)[:1]
-    if inner and dataclasses.is_dataclass(inner[0]) and isinstance(value, list | tuple):
-        return [_known(typing.cast(type[Any], inner[0]), item) for item in value]
+    if inner and dataclasses.is_dataclass(inner[0]):
+        within = typing.cast(type[Any], inner[0])
+        return (
+            [_known(within, v) for v in value] if isinstance(value, list | tuple) else _known(within, value)
+        )
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.report.soak import Floats, Gap, Soak
-from harness.units import format_significant
 
 # from this length in s on, by what it is divided, the unit
 _AXES = ((2 * 3600.0, 3600.0, "h"), (600.0, 60.0, "min"), (0.0, 1.0, "s"))
-_LENGTHS = ((2 * 3600.0, 3600.0, "h"), (120.0, 60.0, "min"), (0.0, 1.0, "s"))
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,6 @@ def judged_events(soak: Soak, stream: str, axis: TimeAxis) -> tuple[tuple[float,
     """Return (t, tone) of the judged events that bear on a stream: the device's and its own. "": on any."""
     found = [e for e in soak.events if e.judged in TONES and (not stream or e.stream in ("", stream))]
     return tuple((e.t_s / axis.factor, TONES[e.judged]) for e in found[:_MAX_EVENTS])
-
-
-def length_of(seconds: float) -> str:
-    """Return a length of time as a reader says it: "72 h", "71.9 h", "5 min", "12 s"."""
-    _, factor, unit = next(step for step in _LENGTHS if seconds >= step[0] or not step[0])
-    text = format_significant(seconds / factor, 3)
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
 
 
 def moment_of(seconds: float) -> str:

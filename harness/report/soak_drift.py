@@ -6,7 +6,6 @@ Numbers and words only; the judgement is the stored one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from harness.model import Fidelity, Run, Verdict
 from harness.report.figure import Cell, Figure, Panel, scale
 from harness.report.soak import Drift, Floats, Soak, channel_points
 from harness.report.soak_axis import Envelope, TimeAxis, envelope, judged_events, time_axis
-from harness.units import format_apart, format_quantity
+from harness.units import format_apart, format_duration, format_quantity
 
 KIND = "soak-drift"
 COLUMNS = 180  # of a small panel: two points of its width each
@@ -58,29 +57,24 @@ class DriftPanel(Panel):
     events: tuple[tuple[float, str], ...] = ()  # (t, tone)
 
 
-def drift_figure(run: Run, soak: Soak, id_: str, needs: Sequence[str] = ()) -> Figure | None:
-    """Return the figure `id_` with a panel for each drift row, the worst verdict first; None without rows.
-
-    `needs` holds, in the order of the rows, what the gate says of each: shown where a row wasn't judged.
-    """
+def drift_figure(run: Run, soak: Soak, id_: str) -> Figure | None:
+    """Return the figure `id_` with a panel for each drift row, the worst verdict first; None without rows."""
     if not soak.drift:
         return None
     axis = time_axis(soak.span_s)
-    told = list(needs) or [""] * len(soak.drift)
-    order = sorted(range(len(soak.drift)), key=lambda n: SEVERITY.index(soak.drift[n].verdict))
     panels, rows = [], []
-    for n in order:
-        row = soak.drift[n]
+    for row in sorted(soak.drift, key=lambda row: SEVERITY.index(row.verdict)):
         line = _line(run, soak, row)
-        panels.append(_panel(run, soak, row, line, axis, told[n]))
+        panels.append(_panel(run, soak, row, line, axis))
         rows += _rows(row, line)
     shown = panels[:_MAX_PANELS]
     return Figure(
         id_,
         "Drift",
         "Each channel with its lowest and highest of every stretch (shaded), the medians of blocks of "
-        f"{_hours(soak.block_s)} (dots; hollow: warm-up, not used) and the slope through them with its "
-        "interval. Dashed: the limit, from the level after warm-up. Dotted, upright: judged events.",
+        f"{format_duration(soak.block_s)} (dots; hollow: not used) and the slope through them with its "
+        "interval. Dashed: the limit, from the level after warm-up. Grey at the left: warm-up. Dotted, "
+        "upright: judged events.",
         tuple(dict.fromkeys(_fidelity(run, row) for row in soak.drift)),
         tuple(shown),
         ("stream", "channel", "unit", "what", "t_s", "value", "low", "high"),
@@ -89,12 +83,11 @@ def drift_figure(run: Run, soak: Soak, id_: str, needs: Sequence[str] = ()) -> F
     )
 
 
-def _hours(seconds: float) -> str:
-    return format_quantity(seconds, "s") if seconds < 3600 else f"{seconds / 3600:g} h"
-
-
 def _fidelity(run: Run, row: Drift) -> Fidelity:
-    """Return where a channel's numbers come from: of an emulated device, times are virtual."""
+    """Return a row's fidelity: its measurement's, else of an emulated device virtual for times."""
+    said = next((m.fidelity for m in run.measurements if m.metric == row.metric), None)
+    if said is not None:
+        return said
     emulated = run.device.kind == "qemu"
     return Fidelity.VIRTUAL if emulated and row.kind.startswith(_TIMED) else Fidelity.MEASURED
 
@@ -111,7 +104,7 @@ def _line(run: Run, soak: Soak, row: Drift) -> Envelope | None:
     return None if points is None else envelope(*points, soak.span_s, COLUMNS)
 
 
-def _panel(run: Run, soak: Soak, row: Drift, line: Envelope | None, axis: TimeAxis, needs: str) -> DriftPanel:
+def _panel(run: Run, soak: Soak, row: Drift, line: Envelope | None, axis: TimeAxis) -> DriftPanel:
     blocks = np.array([math.nan if v is None else v for v in row.block_value], dtype=np.float64)
     at, kept = np.asarray(row.block_s, dtype=np.float64), np.asarray(row.kept, dtype=bool)
     every = np.abs(np.concatenate([blocks, line.high if line is not None else []]))
@@ -119,7 +112,7 @@ def _panel(run: Run, soak: Soak, row: Drift, line: Envelope | None, axis: TimeAx
     factor, unit = scale(row.unit, largest)
     used = kept & np.isfinite(blocks)
     fit, band, wedge = _slopes(row, at[used], blocks[used], soak.span_s)
-    slope = slope_said(row, needs)
+    slope = slope_said(row)
     names = ["", *(stream.name for stream in soak.streams)]
     if line is not None:
         shown = {name: getattr(line, name) / factor for name in ("low", "mean", "high")}
@@ -191,21 +184,32 @@ def _signed_limit(row: Drift) -> float:
     return -abs(limit) if row.direction == "higher" else limit
 
 
-def slope_said(row: Drift, needs: str = "") -> str:
+def slope_said(row: Drift) -> str:
     """Return a row's slope with its interval and limit in words, or what a row without one needs."""
     if row.slope_per_h is None:
-        return needs or row.why_limit or "not judged"
-    said = f"{per_hour(row.slope_per_h, row.unit)}"
-    if row.low_per_h is not None and row.high_per_h is not None:
-        if row.low_per_h == row.high_per_h:
-            said += ", no spread"
-        else:
-            low, high = format_apart(row.low_per_h, row.high_per_h, row.unit)
-            said += f" (interval {_signed(low, row.low_per_h)} to {_signed(high, row.high_per_h)})"
+        return row.why_limit.removeprefix("not judged: ") or "there are too few blocks"
+    said = per_hour(row.slope_per_h, row.unit) + _interval(row.low_per_h, row.high_per_h, row.unit)
     if row.limit_per_h is None:
-        return f"{said}; no limit{f': {row.why_limit}' if row.why_limit else ''}"
-    why = f", {row.why_limit}" if row.why_limit else ""
-    return f"{said}; limit {per_hour(_signed_limit(row), row.unit)}{why}"
+        said += f"; {row.why_limit or 'no limit'}"
+    else:
+        why = f": {row.why_limit}" if row.why_limit else ""
+        said += f"; limit {per_hour(_signed_limit(row), row.unit)}{why}"
+    if row.baseline is not None:
+        beyond = row.baseline
+        said += (
+            f"; beyond the known good soak {per_hour(beyond.slope_per_h, row.unit)}"
+            f"{_interval(beyond.low_per_h, beyond.high_per_h, row.unit)}: {beyond.verdict.value}"
+        )
+    return said
+
+
+def _interval(low: float | None, high: float | None, unit: str) -> str:
+    if low is None or high is None:
+        return ""
+    if low == high:
+        return ", no spread"
+    first, second = format_apart(low, high, unit)
+    return f" (90%: {_signed(first, low)} to {_signed(second, high)})"
 
 
 def per_hour(value: float, unit: str) -> str:
@@ -224,7 +228,7 @@ def _words(row: Drift, used: Floats, slope: str, soak: Soak) -> str:
     low, high = (format_quantity(float(v), row.unit, 4) for v in (used.min(), used.max()))
     return (
         f"{verdict}: {slope}. {used.size} block medians from {low} to {high} over "
-        f"{_hours(soak.observed_s)} observed. {row.method}."
+        f"{format_duration(soak.observed_s)} observed. {row.method}."
     )
 
 

@@ -80,7 +80,7 @@ def _figure(run: Run, soak: Soak, stream: str, held: Histograms, id_: str) -> Fi
         id_,
         f"Latency of {stream} over time",
         "Each column is a stretch of soak time, each row a range of call times; the stronger the colour, the "
-        "more calls. Lines: the p50 and p99 of each stretch. Dotted, upright: judged events. Grey: not observed.",
+        "more calls. Lines: the p50 and p99 of each stretch. Dotted: judged events. Grey: not observed.",
         (fidelity,),
         (panel,),
         (*columns, *levels),

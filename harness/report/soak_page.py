@@ -13,12 +13,12 @@ from harness.model import Run, Verdict
 from harness.report.data import ReportData
 from harness.report.figure import Figure
 from harness.report.soak import Event, Soak, is_soak, read_soak, series_of
-from harness.report.soak_axis import length_of, moment_of
+from harness.report.soak_axis import moment_of
 from harness.report.soak_drift import drift_figure
 from harness.report.soak_heat import heat_figures
 from harness.report.soak_timeline import event_anchor, timeline_figure
 from harness.report.wording import Badge, verdict_badge
-from harness.units import format_quantity, format_ratio
+from harness.units import format_duration, format_quantity, format_ratio
 
 _MAX_SHOWN = 40  # events in the table at once; the rest unfold
 _MAX_EVENTS = 400  # in the page at all: what was judged is kept first, the figure's data have the rest
@@ -86,7 +86,7 @@ def build_soaks(data: ReportData) -> tuple[tuple[SoakView, ...], tuple[Figure, .
             views.append(SoakView(id_, title, verdict, problem=str(error)))
             continue
         first = timeline_figure(soak, f"{id_}-timeline", id_)
-        drift = drift_figure(run, soak, f"{id_}-drift", _needs(run, soak))
+        drift = drift_figure(run, soak, f"{id_}-drift")
         further = [*([drift] if drift else []), *heat_figures(run, soak, f"{id_}-latency")]
         figures += [first, *further]
         views.append(_view(run, soak, id_, title, verdict, first, further))
@@ -114,16 +114,6 @@ def _view(
     )
 
 
-def _needs(run: Run, soak: Soak) -> tuple[str, ...]:
-    """Return for each drift row what its measurement says of it: why it has no slope, where that is told."""
-    found = []
-    for row in soak.drift:
-        mine = [m for m in run.measurements if m.metric == row.metric and m.reasons]
-        of_stream = [m for m in mine if row.stream and m.scenario == row.stream] or mine
-        found.append(of_stream[0].reasons[0] if len(of_stream) == 1 else "")
-    return tuple(found)
-
-
 # --- one line -------------------------------------------------------------------------------------
 
 
@@ -131,9 +121,9 @@ def _line(run: Run, soak: Soak) -> tuple[str, ...]:
     calls, errors = _total(run, soak, "calls"), _total(run, soak, "errors")
     if calls is None:
         calls = _counted(run, soak)
-    seen = f"{length_of(soak.observed_s)} observed ({format_ratio(soak.coverage_ratio)})"
+    seen = f"{format_duration(soak.observed_s)} observed ({format_ratio(soak.coverage_ratio)})"
     said = [
-        f"{length_of(soak.duration_s)} asked",
+        f"{format_duration(soak.duration_s)} asked",
         seen,
         "compressed time" if soak.compressed else "real time",
         f"{calls:,} calls" if calls is not None else "calls not counted",
@@ -161,9 +151,9 @@ def _compressed(run: Run, soak: Soak) -> str:
     if not soak.compressed:
         return ""
     return (
-        f"Idle time was skipped: {length_of(soak.duration_s)} of soak time passed in "
-        f"{length_of(run.duration_s)}. Work between waits ran whole; what depends on real time, as heat and "
-        "wear do, isn't shown by it."
+        f"Idle time was skipped: {format_duration(soak.duration_s)} of soak time passed in "
+        f"{format_duration(run.duration_s)}. Work between waits ran whole; what depends on real time, "
+        "as heat and wear do, isn't shown by it."
     )
 
 
@@ -203,7 +193,9 @@ def _alert_rows(soak: Soak) -> tuple[AlertRow, ...]:
         AlertRow(
             alert.rule,
             moment_of(alert.fired_s),
-            length_of(alert.cleared_s - alert.fired_s) if alert.cleared_s is not None else "never cleared",
+            format_duration(alert.cleared_s - alert.fired_s)
+            if alert.cleared_s is not None
+            else "never cleared",
             f"{alert.worst:.4g}" if alert.worst is not None else "–",
             "yes" if alert.aborted else "no",
         )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from harness.report.figure import Cell, Figure, Panel
 from harness.report.soak import Event, Soak
-from harness.report.soak_axis import TONES, TimeAxis, length_of, moment_of, time_axis
+from harness.report.soak_axis import TONES, TimeAxis, moment_of, time_axis
+from harness.units import format_duration
 
 KIND = "soak-timeline"
 _MAX_LANES = 14  # kinds of event with a lane of their own; the rest share one
@@ -68,7 +69,8 @@ def timeline_figure(soak: Soak, id_: str, soak_id: str) -> Figure:
         end=end_s / axis.factor,
         gaps=axis.spans(soak.gaps),
         gaps_said=tuple(
-            f"{moment_of(g.start_s)}: {length_of(g.end_s - g.start_s)} unobserved, {g.why}" for g in soak.gaps
+            f"{moment_of(g.start_s)}: {format_duration(g.end_s - g.start_s)} unobserved, {g.why}"
+            for g in soak.gaps
         ),
         lives=tuple((life.life, life.start_s / axis.factor) for life in soak.lives),
         lanes=_lanes(soak, axis, soak_id),
@@ -94,7 +96,9 @@ def _last_seen_s(soak: Soak) -> float:
 
 
 def _words(soak: Soak) -> str:
-    gaps = [f"{moment_of(g.start_s)} for {length_of(g.end_s - g.start_s)} ({g.why})" for g in soak.gaps[:6]]
+    gaps = [
+        f"{moment_of(g.start_s)} for {format_duration(g.end_s - g.start_s)} ({g.why})" for g in soak.gaps[:6]
+    ]
     more = len(soak.gaps) - len(gaps)
     missed = (
         f"Not observed: {'; '.join(gaps)}{f' and {more} more' if more > 0 else ''}." if gaps else "No gaps."
