@@ -1,0 +1,51 @@
+"""A soak that any device can run: a json-lines command in place of a runtime, on the device's own Python."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from harness.connect.base import Connection
+
+S = 10**9
+
+
+def command_spec(
+    connection: Connection, folder: str, tmp_path: Path, *, reboot: bool, duration_s: float = 3600.0
+) -> dict[str, Any]:
+    """Return the spec of a soak of 100 ms windows, one call each 50 ms; its files are pushed to `folder`."""
+    script, model = f"{folder}/doubling.py", f"{folder}/model"
+    (tmp_path / "model").write_bytes(b"no model")
+    connection.push(Path(__file__).with_name("doubling_command.py"), script, timeout_s=60)
+    connection.push(tmp_path / "model", model, timeout_s=60)
+    options = {"argv": ["python3", "-I", "-S", script], "protocol": "json-lines"}
+    variant = {
+        "name": "doubling",
+        "model_path": model,
+        "env": "",
+        "adapter": "command",
+        "options": options,
+        "npz_path": "",
+        "threads": 1,
+        "env_vars": {},
+        "cgroup": {},
+    }
+    cycle = {"kind": "every", "period_ns": S // 20}
+    return {
+        "version": 1,
+        "id": f"20260102-030405-{secrets.token_hex(2)}",
+        "duration_ns": int(duration_s * S),
+        "window_ns": S // 10,
+        "slice_ns": S // 10,
+        "compressed": False,
+        "max_spool_bytes": 64 << 20,
+        "reserve_bytes": 1 << 16,
+        "restart": {"crash": True, "reboot": reboot, "max_per_h": 20},
+        "python": "",
+        "agent": "",
+        "streams": [{"name": "main", "cycle": cycle, "variants": [variant], "switch": None}],
+        "channels": [],
+        "i2c": [],
+        "pinned_cpus": [],
+    }
