@@ -1,0 +1,85 @@
+"""A soak's table, judged → what its run keeps: measurements, conditions, series and `settings["soak"]`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.measure.bench import Observation
+from harness.metrics import METRICS
+from harness.model import SoakTable
+from harness.soak.about import About
+from harness.soak.channels import TIME_SERIES, channel_series, latency_series
+from harness.soak.judge import judge_soak
+
+SCENARIO = "soak"
+_TIMES = ("ns", "1/s", "ns/h", "1/s/h")  # units that rest on the clock's pace
+
+
+def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | None = None) -> Observation:
+    """Return the soak as an observation; what hinders a PASS is in its measurements and conditions.
+
+    `spool_bytes`: what it took on the device's disk.
+    """
+    settings = about.settings
+    judged = judge_soak(
+        table,
+        settings,
+        ram_bytes=_ram_bytes(about),
+        compressed=settings.compressed,
+        fidelity=about.fidelity,
+    )
+    channels, series = channel_series(table)
+    latency, edges_s, histograms = latency_series(table, settings.duration_s or 0.0)
+    told: dict[str, Any] = {
+        "id": soak_id,
+        "compressed": settings.compressed,
+        "duration_s": settings.duration_s,
+        "window_s": settings.window_s,
+        "block_s": settings.block_s,
+        "warmup_s": settings.warmup_s,
+        "ended": table.ended,
+        "streams": [
+            {"name": s.name, "model": s.model, "cycle": s.cycle, "variants": list(s.variants)}
+            for s in about.streams
+        ],
+        "time_series": TIME_SERIES,
+        "channels": channels,
+        "latency": latency,
+        "latency_bins_s": edges_s,
+        "runner": runner_cost(table, spool_bytes),
+    }
+    paced = about.device.kind != "qemu" or settings.compressed
+    kept = [m for m in judged.measurements if paced or METRICS[m.metric].unit not in _TIMES]
+    return Observation(
+        measurements=tuple(kept),
+        series=(*series, *histograms),
+        conditions=tuple(judged.conditions),
+        settings={**about.run_settings, "soak": {**told, **judged.settings}},
+        scenario=SCENARIO,
+    )
+
+
+def runner_cost(table: SoakTable, spool_bytes: int | None) -> dict[str, float | None]:
+    """Return what the runner itself took: share of a core, most memory, bytes on disk a day."""
+    cpu_ns = table.channels.get("device/runner_cpu_ns", np.empty(0))
+    used_ns = passed_s = 0.0
+    for life in np.unique(table.life):
+        # it counts from the runner's start, so what came before a life's first window is left out
+        mine = (table.life == life) & np.isfinite(cpu_ns) if cpu_ns.size else np.zeros(0, dtype=bool)
+        if mine.sum() > 1:
+            used_ns += float(cpu_ns[mine][-1] - cpu_ns[mine][0])
+            passed_s += float(table.end_s[mine][-1] - table.end_s[mine][0])
+    rss = table.channels.get("device/runner_rss_bytes", np.empty(0))
+    observed_s = float((table.end_s - table.start_s).sum())
+    return {
+        "cpu_ratio": used_ns / 1e9 / passed_s if passed_s > 0 else None,
+        "rss_bytes_max": float(np.nanmax(rss)) if np.isfinite(rss).any() else None,
+        "spool_bytes_per_day": spool_bytes * 86400 / observed_s if spool_bytes and observed_s > 0 else None,
+    }
+
+
+def _ram_bytes(about: About) -> int | None:
+    found = about.device.details.get("ram_bytes")
+    return int(found) if isinstance(found, int | float) else None
