@@ -66,7 +66,7 @@ def measure_thermal(bench: Bench) -> Observation:
         sampler = sampler_condition(gauges)
     points = taken.points
     series = (*throughput_series(points), *trace_series(captures.values()))
-    kept = {**_kept(settings, scale, watched), **trace_settings(captures.values())}
+    kept = {**_kept(settings, scale, watched, points), **trace_settings(captures.values())}
     why = "; ".join((*((taken.why,) if taken.why else ()), *problems_of(watched, captures, points)))
     if why:
         return Observation(series=series, settings=kept, scenario=SCENARIO, invalid=why)
@@ -99,14 +99,25 @@ def settings_of(bench: Bench) -> tuple[ThermalSettings, float]:
     return replace(settings, **scaled, block_s=block_s), scale
 
 
-def _kept(settings: ThermalSettings, scale: float, watched: Watched) -> dict[str, Any]:
+def _kept(
+    settings: ThermalSettings, scale: float, watched: Watched, points: Sequence[Point]
+) -> dict[str, Any]:
     labels = [] if scale == 1.0 else [f"heat moves {1 / scale:g} times as fast: an emulated board"]
     return {
         **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
         "scaled": scale,
         "labels": labels,
         "temp_channel": watched.temp.name,
-        "throttle_channels": [p.name for p in (*watched.freqs, *((watched.bits,) if watched.bits else ()))],
+        "throttle_channels": [p.name for p in watched.throttling],
+        "windows": [
+            {
+                "begin_ns": points[0].begin_ns,
+                "end_ns": points[-1].end_ns,
+                "calls": sum(p.calls for p in points),
+            }
+        ]
+        if points
+        else [],
     }
 
 

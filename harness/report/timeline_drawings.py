@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.report.drawings import plain_ticks
-from harness.report.figure import Panel
+from harness.report.figure import Mark, Panel
 from harness.report.palette import GRID, TONES, colour, dash
 from harness.report.timeline import THROTTLED, TIMELINE, WINDOW
 
@@ -42,13 +42,30 @@ def _timeline(axes: Any, panel: Panel) -> None:
             if name.startswith("latency"):
                 row.plot(mark.x, mark.y, linestyle="none", marker=".", markersize=2.5, color=colour(mark))
             else:
-                row.plot(mark.x, mark.y, color=colour(mark), linestyle=dash(mark), linewidth=1.3)
+                row.plot(
+                    mark.x,
+                    mark.y,
+                    color=colour(mark),
+                    linestyle=dash(mark),
+                    linewidth=1.3,
+                    label=_short(mark),
+                )
+        if sum(mark.note == name for mark in panel.marks) > 1:
+            # beside the row: over it, it would hide what it names
+            row.legend(
+                loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5, frameon=False, handlelength=1.4
+            )
         row.margins(x=0.01, y=0.12)
         row.locator_params(axis="y", nbins=4)
         row.ticklabel_format(axis="y", useOffset=False, style="plain")
     plain_ticks(every[-1], "x")
     every[-1].set_xlabel(panel.x_label)
     drawing.align_ylabels()
+
+
+def _short(mark: Mark) -> str:
+    """Return the channel's place: its whole name is in the description and in the data."""
+    return mark.label.partition(" (")[0]
 
 
 TIMELINE_KINDS: dict[str, Callable[[Any, Panel], None]] = {TIMELINE: _timeline}

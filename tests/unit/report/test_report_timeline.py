@@ -107,3 +107,68 @@ def test_it_is_as_high_as_its_rows_and_draws():
 def test_without_traces_there_is_no_figure():
     assert figure_of(replace(energy_run(), settings={})) is None
     assert figure_of(replace(energy_run(), series=())) is None
+
+
+def with_values(run: Run, name: str, values: np.ndarray) -> Run:
+    series = tuple(replace(s, values=values) if s.name == name else s for s in run.series)
+    return replace(run, series=series)
+
+
+def test_a_run_whose_meters_were_dead_is_left_out():
+    dead = energy_run()
+    for name in ("power_w.0", "temp_c.1", "freq_hz.2"):
+        dead = with_values(dead, name, np.full(5000, np.nan))
+    assert figure_of(dead) is None
+    some = figure_of(with_values(energy_run(), "power_w.0", np.full(5000, np.nan)))
+    assert some is not None
+    assert rows_of(some.panels[0]) == ("temp., °C", "freq., GHz", "latency, ms")
+
+
+def test_a_line_breaks_where_readings_are_missing():
+    watts = np.full(5000, 2.0)
+    watts[1000:1500] = np.nan  # five seconds
+    watts[3000:3005] = np.nan  # under ten steps
+    figure = figure_of(with_values(energy_run(), "power_w.0", watts))
+    assert figure is not None
+    power = next(m for m in figure.panels[0].marks if m.note == "power, W")
+    broken = [x for x, y in zip(power.x, power.y, strict=True) if np.isnan(y)]
+    assert broken == [pytest.approx(12.495)]
+    assert not any(np.isnan(row[-1]) for row in figure.rows)
+    assert draw(figure.panels[0], "t").startswith("<svg")
+
+
+def test_throttle_bits_that_are_missing_shade_nothing():
+    bits = np.full(5000, np.nan)
+    bits[2000:3000] = 4.0
+    figure = figure_of(with_values(energy_run(), "throttle_bits.3", bits))
+    assert figure is not None
+    (span,) = (m.x for m in figure.panels[0].marks if m.note == "throttled")
+    assert span[0] == pytest.approx(20.0)
+    assert span[1] < 31
+
+
+def test_a_thermal_runs_time_is_the_boards():
+    run = energy_run()
+    fast = replace(run, suite="thermal", scenario="thermal", settings={**run.settings, "scaled": 0.01})
+    figure = figure_of(fast)
+    assert figure is not None
+    (panel,) = figure.panels
+    assert panel.x_label == "time, s of the board (estimated)"
+    assert next(m.x for m in panel.marks if m.note == "window") == pytest.approx((1000.0, 2000.0))
+    assert max(m.x[-1] for m in panel.marks if m.note == "temp., °C") == pytest.approx(4999)
+
+
+def test_lines_of_one_row_are_told_apart():
+    said, pair = trace(4, "temp_c", "°C", np.full(5000, 21.0))
+    run = energy_run()
+    both = replace(
+        run,
+        series=(*run.series, *pair),
+        settings={**run.settings, "traces": [*run.settings["traces"], {**said, "site": "ambient"}]},
+    )
+    figure = figure_of(both)
+    assert figure is not None
+    svg = draw(figure.panels[0], "t")
+    assert ">VIN</text>" in svg
+    assert ">ambient</text>" in svg
+    assert ">VIN</text>" not in draw(figure_of(run).panels[0], "t")
