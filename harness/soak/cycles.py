@@ -25,8 +25,9 @@ Cycle = dict[str, Any]
 def parse_cycle(text: str, *, where: str = "cycle", folder: Path | None = None) -> Cycle:
     """Return a cycle as the spec of a soak has it (docs/soak-format.md).
 
-    A trace's file is looked for in `folder` unless its path is absolute; quotes may stand around it. A Poisson cycle is seeded by its own
-    text, so that a soak that is started again has the same arrivals. Raises ConfigError.
+    A trace's file is looked for in `folder` unless its path is absolute; quotes may stand around it. A
+    Poisson cycle is seeded by its own text: a soak that is started again has the same arrivals. Raises
+    ConfigError.
     """
     kind, _, rest = text.strip().partition(" ")
     rest = rest.strip()

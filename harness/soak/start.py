@@ -41,7 +41,7 @@ class StreamPlan:
 
 @dataclass(frozen=True)
 class Started:
-    """A soak that runs. `boot_hook` is how its runner comes back after a reboot, None: by a collector alone."""
+    """A soak that runs. `boot_hook`: how its runner comes back after a reboot; None: by a collector alone."""
 
     soak_id: str
     ledger: Ledger

@@ -56,7 +56,8 @@ def read_table(folder: Path) -> SoakTable:
     docs/soak-format.md says it has.
     """
     ledger = Ledger.open(folder)
-    builder = TableBuilder()
+    # a life's record may be the one that is lost: the spec names the same channels
+    builder = TableBuilder(channels=ledger.read_spec().get("channels") or ())
     with _no_collections():
         for part in ledger.read_segments():
             where = f"{folder}, segment {part.number}"
@@ -66,8 +67,12 @@ def read_table(folder: Path) -> SoakTable:
 
 @dataclass
 class TableBuilder:
-    """Takes segments in their order, `build` makes the table. Memory grows with the windows alone."""
+    """Takes segments in their order, `build` makes the table. Memory grows with the windows alone.
 
+    `channels` are the spec's, which hold until a life's record names its own.
+    """
+
+    channels: Sequence[Mapping[str, Any]] = ()
     windows: int = 0
     _seen: set[int] = field(default_factory=set)
     _seq: list[int] = field(default_factory=list)
@@ -80,6 +85,13 @@ class TableBuilder:
     _events: list[SoakEvent] = field(default_factory=list)
     _lives: list[SoakLife] = field(default_factory=list)
     _ended: str | None = None
+
+    def __post_init__(self) -> None:
+        self._set_channels(self.channels)
+
+    def _set_channels(self, channels: Sequence[Mapping[str, Any]]) -> None:
+        self._names = _name_channels(channels)
+        self._units |= {name: str(c["unit"]) for name, c in zip(self._names, channels, strict=True)}
 
     def add(self, segment: Segment, *, where: str = "", again: bool = False) -> None:
         """Take a segment. `again`: it was read anew from the device, so that lines known already are no news.
@@ -123,8 +135,7 @@ class TableBuilder:
     def _add_other(self, record: Record) -> None:
         kind = record["k"]
         if kind == "life":
-            self._names = _name_channels(record["channels"])
-            self._units |= {n: str(c["unit"]) for n, c in zip(self._names, record["channels"], strict=True)}
+            self._set_channels(record["channels"])
             self._lives.append(
                 SoakLife(
                     life=int(record["life"]),
