@@ -45,7 +45,7 @@ TABLE: dict[int, tuple[str, ...]] = {
         "remote/",
     ),
     5: ("deploy", "board", "selection", "against", "report/"),
-    6: ("measure/",),
+    6: ("measure/", "estimate/"),
     7: ("soak/",),
     8: ("session", "kinds", "workbench"),
     9: ("desk", "fixtures", "plugin", "cli/"),

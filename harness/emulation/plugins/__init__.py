@@ -1,0 +1,1 @@
+"""Our plugin for QEMU, and its builder."""

@@ -1,0 +1,1 @@
+"""Board milliseconds from what an emulated board counted."""
