@@ -20,6 +20,7 @@ WIDE_INCHES = 10.5
 _BAR_INCHES, _LANE_INCHES, _FRAME_INCHES = 0.5, 0.235, 0.6
 _HEAT_INCHES = 3.4
 _SHORTEST = 0.003  # of the axis: what is shorter is drawn this long, to be seen at all
+_BAR_ROOM = 1.75  # of the bar's height: the bar, and the names of lives over it
 _LIFE_ROOM = 0.07  # of the axis, that the name of a life needs
 _SHAPES = {"fail": ("s", 6.5), "invalid": ("X", 7.5), "": ("o", 5.0)}
 _HEAT_COLUMNS, _HEAT_ROWS = 800, 240  # of the picture: what a screen shows
@@ -73,13 +74,13 @@ def _coverage(axes: Any, panel: TimelinePanel) -> None:
             [(panel.end, span - panel.end)], (0, 1), facecolor="none", edgecolor=MUTED, linewidth=0.8
         )
     for number, (start, end) in enumerate(panel.gaps):
-        (gap,) = [axes.axvspan(*_seen(start, end, span), 0, 1 / 1.75, color=TONES["fail"], linewidth=0)]
-        gap.set_gid(f"gap-{number}")
-    axes.set_ylim(0, 1.75)
+        seen = _seen(start, end, span)
+        axes.axvspan(*seen, 0, 1 / _BAR_ROOM, color=TONES["fail"], linewidth=0, gid=f"gap-{number}")
+    axes.set_ylim(0, _BAR_ROOM)
     axes.set_yticks([0.5], ["observed"])
     axes.grid(visible=False)
-    begins = [begin for _, begin in panel.lives]
-    for (number, begin), after in zip(panel.lives, [*begins[1:], span], strict=True):
+    ends = [*(begin for _, begin in panel.lives[1:]), span]
+    for (number, begin), after in zip(panel.lives, ends, strict=False):
         axes.plot([begin, begin], [0, 1.7], color=MUTED, linewidth=0.8)
         if (after - begin) / span >= _LIFE_ROOM and len(panel.lives) > 1:
             axes.annotate(

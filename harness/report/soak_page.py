@@ -121,7 +121,11 @@ def _line(run: Run, soak: Soak) -> tuple[str, ...]:
     calls, errors = _total(run, soak, "calls"), _total(run, soak, "errors")
     if calls is None:
         calls = _counted(run, soak)
-    seen = f"{format_duration(soak.observed_s)} observed ({format_ratio(soak.coverage_ratio)})"
+    seen = (
+        f"{format_duration(soak.observed_s)} observed ({format_ratio(soak.coverage_ratio)})"
+        if soak.observed_s > 0
+        else "nothing observed"
+    )
     said = [
         f"{format_duration(soak.duration_s)} asked",
         seen,
