@@ -119,7 +119,7 @@ def signals_of(table: SoakTable, ram_bytes: float | None = None) -> dict[str, Fl
     found = {**table.channels, **compute_signals(table.channels, table.end_s - table.start_s, ram_bytes)}
     group = np.arange(table.start_s.size)
     for stream, h in table.latency.items():
-        values, _ = percentile_by_group(h.offset, h.index, h.count, group, 99.0)
+        values = percentile_by_group(h.offset, h.index, h.count, group, 99.0)
         found[f"{stream}/latency_p99_ns"] = values
     return found
 

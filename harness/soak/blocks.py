@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.model import SoakSettings, SoakTable
+from harness.stats.histograms import fine_percentile_by_group
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 # numbers of groups (n,) of the windows at these positions (n,) → a value for each group, NaN for none
 Reduce = Callable[[Ints, Ints], Floats]
+# the same, and how fine each value is in its own unit
+FineReduce = Callable[[Ints, Ints], tuple[Floats, Floats]]
 
 FINE = 8  # chosen: parts of a block, by which its correlation and a sawtooth are seen
 _MIN_FILLED = 0.5  # chosen: a block observed for less of its time isn't one
@@ -39,6 +42,7 @@ class Blocks:
     fine_value: Floats
     fine_level: Ints
     fine_per_block: float
+    resolution: float = 0.0  # by how much a value may have moved unseen, in its unit
 
 
 def levels_of(table: SoakTable, stream: str) -> Levels:
@@ -147,6 +151,32 @@ def median_of(values: Floats) -> Reduce:
             found[number] = np.median(part) if part.size else np.nan
             begin = int(end)
         return found
+
+    return reduce
+
+
+def p99_of(table: SoakTable, stream: str) -> FineReduce:
+    """Return what gives the p99 of a stream's call times by group, of its merged histograms."""
+    found = table.latency[stream]
+    none = np.full(table.start_s.size, np.nan)
+
+    def extreme(kind: str, ufunc: np.ufunc, at: Ints, first: Ints) -> Floats:
+        values = table.channels.get(f"{stream}/{kind}", none)[at]
+        return np.asarray(ufunc.reduceat(values, first) if first.size else np.empty(0), dtype=np.float64)
+
+    def reduce(at: Ints, group: Ints) -> tuple[Floats, Floats]:
+        of_window = np.full(table.start_s.size, -1, dtype=np.int64)
+        of_window[at] = group
+        first = np.flatnonzero(np.diff(group, prepend=-1)).astype(np.int64)
+        return fine_percentile_by_group(
+            found.offset,
+            found.index,
+            found.count,
+            of_window,
+            99.0,
+            lowest_ns=extreme("min_ns", np.fmin, at, first),
+            highest_ns=extreme("max_ns", np.fmax, at, first),
+        )
 
     return reduce
 

@@ -11,29 +11,32 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.judging import judge
 from harness.metrics import HIGHER, METRICS
 from harness.model import Fidelity, Measurement, SoakSettings, SoakTable
 from harness.soak.blocks import (
+    FINE,
     Blocks,
     Floats,
     Ints,
-    Reduce,
+    Levels,
     gather,
     levels_of,
     median_of,
+    p99_of,
     rate_of,
     steady_windows,
 )
 from harness.soak.limits import KINDS, MEMORY, DriftKind, DriftLimit, limit_of
 from harness.stats.differences import mover_difference_interval
 from harness.stats.drift import MIN_POINTS, DriftSlope, drift_slope, implied_lag1
-from harness.stats.histograms import percentile_by_group
 from harness.stats.sawtooth import MIN_TROUGHS, find_drops, find_troughs
 
+Flags = npt.NDArray[np.bool_]
+
 _HOUR_S = 3600.0
-_P = 99.0
 _CALLS_FOR_P99 = 100  # fewer in a block, and its p99 is its largest
 TIMED = ("latency_p99_ns", "throughput_per_s")
 # chosen: of the headroom that wears out over the service life, what a release may add to a known good one
@@ -129,13 +132,7 @@ def _blocks_of(subject: _Subject, table: SoakTable, settings: SoakSettings) -> t
     use, variant = steady_windows(table, subject.stream)
     note = f"windows of `{variant}` alone" if variant else ""
     if subject.kind.kind == "latency_p99_ns":
-        calls = table.channels[f"{subject.stream}/calls"]
-        reduce, per_block = _p99(table, subject.stream), settings.block_s * _per_s(table, calls, use)
-        if per_block < _CALLS_FOR_P99:
-            said = f"of some {per_block:.0f} calls a block: their largest"
-            note = f"{note}; {said}" if note else said
-        fine = per_block >= _CALLS_FOR_P99 * 8
-        return gather(table, settings, levels, use, reduce, fine=fine), note
+        return _latency_blocks(subject.stream, table, settings, levels, use, note)
     if subject.kind.kind == "throughput_per_s":
         calls = table.channels[f"{subject.stream}/calls"]
         reduce = rate_of(calls, table.end_s - table.start_s)
@@ -144,22 +141,30 @@ def _blocks_of(subject: _Subject, table: SoakTable, settings: SoakSettings) -> t
     return gather(table, settings, levels, use & np.isfinite(values), median_of(values)), note
 
 
-def _per_s(table: SoakTable, calls: Floats, use: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+def _latency_blocks(
+    stream: str, table: SoakTable, settings: SoakSettings, levels: Levels, use: Flags, note: str
+) -> tuple[Blocks, str]:
+    per_block = settings.block_s * _per_s(table, table.channels[f"{stream}/calls"], use)
+    if per_block < _CALLS_FOR_P99:
+        said = f"of some {per_block:.0f} calls a block: their largest"
+        note = f"{note}; {said}" if note else said
+    reduce = p99_of(table, stream)
+    resolutions: list[Floats] = []
+
+    def values(at: Ints, group: Ints) -> Floats:
+        found, fine = reduce(at, group)
+        resolutions.append(fine)
+        return found
+
+    # a part of a block needs calls enough for a p99 of its own
+    blocks = gather(table, settings, levels, use, values, fine=per_block >= FINE * _CALLS_FOR_P99)
+    seen = resolutions[0][blocks.kept]
+    return replace(blocks, resolution=float(np.median(seen)) if seen.size else 0.0), note
+
+
+def _per_s(table: SoakTable, calls: Floats, use: Flags) -> float:
     seconds = float((table.end_s - table.start_s)[use].sum())
     return float(np.nansum(calls[use])) / seconds if seconds > 0 else 0.0
-
-
-def _p99(table: SoakTable, stream: str) -> Reduce:
-    found = table.latency[stream]
-
-    def reduce(at: Ints, group: Ints) -> Floats:
-        of_window = np.full(table.start_s.size, -1, dtype=np.int64)
-        of_window[at] = group
-        size = int(group[-1]) + 1 if group.size else 0
-        values, _ = percentile_by_group(found.offset, found.index, found.count, of_window, _P)
-        return np.append(values, np.full(max(0, size - values.size), np.nan))
-
-    return reduce
 
 
 # --- one subject ----------------------------------------------------------------------------------
@@ -184,6 +189,9 @@ def _judge(
         m = _measurement(subject, None, None, (why,))
         return Drift((m,), _row(subject, blocks, None, DriftLimit(None, why), "", m))
     slope, method, level = found
+    if blocks.resolution > 0:
+        unseen = blocks.resolution / max(_span_h(blocks), 1e-9)
+        slope = replace(slope, low=slope.low - unseen, high=slope.high + unseen)
     beside = sum(
         v for (kind, stream), v in total.items() if kind == subject.kind.kind and stream != subject.stream
     )
@@ -208,7 +216,9 @@ def _slope_of(blocks: Blocks) -> tuple[DriftSlope, str, float] | str:
             slope = drift_slope(blocks.fine_s[at] / _HOUR_S, blocks.fine_value[at], blocks.fine_level[at])
             period_h = float(np.median(np.diff(blocks.fine_s[at]))) / _HOUR_S
             how = f"Theil–Sen through {at.size} troughs of a sawtooth of some {period_h:.3g} h"
-            return slope, _levels_said(how, slope), float(np.percentile(blocks.fine_value, 95))
+            # it is the peaks that need room
+            top = float(np.percentile(blocks.fine_value - blocks.fine_value[at[0]], 95))
+            return slope, _levels_said(how, slope), _first_level(blocks.fine_value[at]) + max(top, 0.0)
     first = drift_slope(x, y, level)
     rest = blocks.fine_value - first.value * blocks.fine_s / _HOUR_S
     slope = drift_slope(
@@ -217,7 +227,12 @@ def _slope_of(blocks: Blocks) -> tuple[DriftSlope, str, float] | str:
     how = f"Theil–Sen of {x.size} block medians"
     if drops.size:
         how += f", for a sawtooth of {drops.size} drops: too few for its troughs"
-    return slope, _levels_said(how, slope), float(np.median(y))
+    return slope, _levels_said(how, slope), _first_level(y)
+
+
+def _first_level(y: npt.NDArray[Any]) -> float:
+    """Return the level after warm-up: the median of the first quarter, of 3 values at least."""
+    return float(np.median(y[: max(3, y.size // 4)]))
 
 
 def _levels_said(how: str, slope: DriftSlope) -> str:

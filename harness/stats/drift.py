@@ -20,6 +20,8 @@ MIN_POINTS = 6
 _Z = 1.6448536269514722  # of the normal distribution, two-sided 90%: where Sen's interval is read
 _MAX_LAG1 = 0.98  # chosen: more can't be told from a drift, and would divide by nothing
 _SCALES = (1, 2, 4)  # points that are averaged to see what varies slowly
+# chosen: of few means, more is the luck of the estimate. Simulated, it costs no false alarm and finds more
+_MAX_LAG1_OF_MEANS = 0.6
 _FEWEST_MEANS = 10  # chosen: a variance and a correlation of fewer say little
 _FEWEST_FINE = 24  # chosen: a lag-1 autocorrelation of fewer says little
 
@@ -121,8 +123,8 @@ def variance_inflation(
         spread = _spread(means, of_level) if scale == 1 or means.size >= _FEWEST_MEANS else None
         if spread is None:
             continue
-        least = lag1_at_least if scale == 1 else 0.0
-        lag1 = min(max(residual_lag1(means, of_level), least, 0.0), _MAX_LAG1)
+        least, most = (lag1_at_least, _MAX_LAG1) if scale == 1 else (0.0, _MAX_LAG1_OF_MEANS)
+        lag1 = min(max(residual_lag1(means, of_level), least, 0.0), most)
         found = max(found, scale * spread / alone * (1 + lag1) / (1 - lag1))
     return found
 

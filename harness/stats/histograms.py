@@ -6,6 +6,8 @@ middle is off by at most 1/128.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -74,33 +76,78 @@ def histogram_percentile(index: npt.ArrayLike, count: npt.ArrayLike, p: float) -
 
 def percentile_by_group(
     offset: npt.ArrayLike, index: npt.ArrayLike, count: npt.ArrayLike, group: npt.ArrayLike, p: float
-) -> tuple[FloatArray, IntArray]:
-    """Return by group the p-th percentile in ns, NaN for none, and the calls, (largest group + 1,) each.
-
-    Windows are merged by `group`, (n_windows,). Nearest rank, off by at most 1/128.
+) -> FloatArray:
+    """Return the p-th percentile (nearest rank) by group in ns, (largest group + 1,); NaN for no call.
 
     `offset` has shape (n_windows + 1,): window w has entries [offset[w], offset[w + 1]) of `index` and
-    `count`. Windows of a group below 0 are left out.
+    `count`. Windows are merged by `group`, (n_windows,); below 0 they are left out. Off by at most 1/128.
     """
-    edges = np.asarray(offset, dtype=np.int64)
-    sizes = edges[1:] - edges[:-1]
-    groups = np.asarray(group, dtype=np.int64)
-    of_entry = np.repeat(groups, sizes)
+    found = _ranked(offset, index, count, group, p)
+    values = np.full(found.groups, np.nan)
+    values[found.group] = bucket_middle(found.bucket)
+    return values
+
+
+def fine_percentile_by_group(
+    offset: npt.ArrayLike,
+    index: npt.ArrayLike,
+    count: npt.ArrayLike,
+    group: npt.ArrayLike,
+    p: float,
+    *,
+    lowest_ns: npt.ArrayLike,
+    highest_ns: npt.ArrayLike,
+) -> tuple[FloatArray, FloatArray]:
+    """Return percentiles by group as `percentile_by_group`, finer than a bucket, and how fine, in ns.
+
+    A value lies within its bucket where its rank does among the bucket's calls; `lowest_ns` and
+    `highest_ns`, (largest group + 1,), are the exact extremes of each group, NaN where not known. By how
+    much all calls of a bucket could have moved unseen, times the bucket's share of the calls, is how fine.
+    """
+    found = _ranked(offset, index, count, group, p)
+    low, high = (edge.astype(np.float64) for edge in bucket_bounds(found.bucket))
+    least, most = (
+        np.asarray(edge, dtype=np.float64)[: found.groups][found.group] for edge in (lowest_ns, highest_ns)
+    )
+    low = np.fmin(np.fmax(low, least), high)
+    high = np.fmax(np.fmin(high, most), low)
+    values, fine = np.full(found.groups, np.nan), np.full(found.groups, np.nan)
+    values[found.group] = low + (high - low) * found.position
+    fine[found.group] = (high - low) * found.share
+    return values, fine
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """The bucket in which a rank is, of each group that has calls; arrays of one length."""
+
+    groups: int  # largest group + 1
+    group: IntArray
+    bucket: IntArray
+    position: FloatArray  # of the rank among the bucket's calls, 0 to 1
+    share: FloatArray  # of the group's calls that are in the bucket
+
+
+def _ranked(
+    offset: npt.ArrayLike, index: npt.ArrayLike, count: npt.ArrayLike, group: npt.ArrayLike, p: float
+) -> _Ranked:
+    if not 0 < p <= 100:
+        raise ValueError(f"a percentile is above 0 and at most 100, got {p}")
+    edges, groups = np.asarray(offset, dtype=np.int64), np.asarray(group, dtype=np.int64)
+    of_entry = np.repeat(groups, edges[1:] - edges[:-1])
     i, n = np.asarray(index, dtype=np.int64), np.asarray(count, dtype=np.int64)
     keep = (of_entry >= 0) & (n > 0)
-    of_entry, i, n = of_entry[keep], i[keep], n[keep]
-    size = int(groups.max()) + 1 if groups.size else 0
-    values, calls = np.full(max(size, 0), np.nan), np.zeros(max(size, 0), dtype=np.int64)
-    if not i.size:
-        return values, calls
-    order = np.lexsort((i, of_entry))
-    of_entry, i, reached = of_entry[order], i[order], np.cumsum(n[order])
+    size = max(0, int(groups.max()) + 1) if groups.size else 0
+    # each bucket once a group: position and share are of all its calls
+    key, at = np.unique(of_entry[keep] << 32 | i[keep], return_inverse=True)
+    calls = np.bincount(at, weights=n[keep], minlength=key.size).astype(np.int64)
+    of_entry, i, reached = key >> 32, key & 0xFFFFFFFF, np.cumsum(calls)
     first = np.flatnonzero(np.diff(of_entry, prepend=-1))
-    last = np.append(first[1:], of_entry.size) - 1
-    before = np.append(0, reached[last[:-1]])
+    last = np.append(first[1:], of_entry.size)[: first.size] - 1
+    before = reached[first] - calls[first]
     total = reached[last] - before
-    rank = np.maximum(1, -(-p * total // 100)).astype(np.int64)
-    found = of_entry[first]
-    values[found] = bucket_middle(i[np.searchsorted(reached, before + rank)])
-    calls[found] = total
-    return values, calls
+    # exact for a whole p: 99 × 200 / 100 is rank 198, never 199 by the last bit of a float
+    rank = before + np.maximum(1, -(-p * total // 100)).astype(np.int64)
+    hit = np.searchsorted(reached, rank)
+    position = (rank - (reached[hit] - calls[hit]) - 0.5) / calls[hit]
+    return _Ranked(size, of_entry[first], i[hit], position, calls[hit] / total)
