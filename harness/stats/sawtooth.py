@@ -45,15 +45,16 @@ def _flat(values: FloatArray) -> FloatArray:
 
 
 def _falls(values: FloatArray, groups: npt.NDArray[np.generic], least: float) -> IntArray:
-    """Return where values have fallen by `least` or more within two steps; of falls that meet, the last."""
+    """Return where values have fallen by `least` or more within two steps; of falls that meet, the lowest."""
     fallen = np.zeros(values.size, dtype=bool)
     for step in (1, 2):
         fell = values[:-step] - values[step:] >= least
         fallen[step:] |= fell & (groups[:-step] == groups[step:])
-    # the second step of one fall is the same fall
-    ends = fallen & ~np.append(fallen[1:], False)
-    found: IntArray = np.flatnonzero(ends).astype(np.int64)
-    return found
+    # successive positions are one fall: its lowest counts
+    at = np.flatnonzero(fallen)
+    first = np.flatnonzero(np.diff(at, prepend=-2) > 1)
+    parts = np.split(at, first[1:]) if at.size else []
+    return np.array([part[np.argmin(values[part])] for part in parts], dtype=np.int64)
 
 
 def find_troughs(y: npt.ArrayLike, drops: npt.ArrayLike) -> IntArray:

@@ -27,8 +27,8 @@ def test_every_period_has_its_drop(noise, leak):
 
 
 def test_a_drop_over_two_steps_is_one():
-    y = [0, 1, 2, 3, 4, 5, 6, 7, 8, 4] * 4
-    assert find_drops(y).tolist() == [10, 20, 30]
+    y = [0, 1, 2, 3, 4, 5, 6, 7, 8, 4] * 4 + [0, 1]
+    assert find_drops(y).tolist() == [10, 20, 30, 40]
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
