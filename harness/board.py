@@ -112,11 +112,7 @@ def open_board(device: Device, profile: str, requests: Sequence[RuntimeRequest],
 def _open_emulated(
     device: Device, profile: str, requests: Sequence[RuntimeRequest], progress: Progress
 ) -> Board:
-    with progress.step("runtimes"):
-        envs = [runtimes.environment(s, d, EMULATED_PLATFORM, progress.say) for s, d in requests]
-    # the agent too: one that has to be pushed and unpacked anew costs each start two seconds
-    held = [build_archive()[1], *sorted(e.sha256 for e in envs)]
-    key = "envs-" + hashlib.sha256("\n".join(held).encode()).hexdigest()[:16]
+    envs, key = emulated_environments(requests, progress)
     with progress.step(f"{device.name}: starting ({profile})"):
         connection = QemuConnection.open(device, profile=profile, snapshot=key, progress=progress.share)
     with contextlib.ExitStack() as undo:
@@ -132,6 +128,17 @@ def _open_emulated(
             board = _start_agent(device, profile, connection)
         undo.pop_all()
     return board
+
+
+def emulated_environments(
+    requests: Sequence[RuntimeRequest], progress: Progress
+) -> tuple[list[Environment], str]:
+    """Return the environments of `requests` for an emulated board, and the snapshot's key that holds them."""
+    with progress.step("runtimes"):
+        envs = [runtimes.environment(s, d, EMULATED_PLATFORM, progress.say) for s, d in requests]
+    # the agent too: one that has to be pushed and unpacked anew costs each start two seconds
+    held = [build_archive()[1], *sorted(e.sha256 for e in envs)]
+    return envs, "envs-" + hashlib.sha256("\n".join(held).encode()).hexdigest()[:16]
 
 
 def _start_agent(device: Device, profile: str, connection: Connection) -> Board:

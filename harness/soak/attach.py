@@ -1,0 +1,119 @@
+"""Soaks that run already: found on their device, collected into a ledger, stopped. From any host."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError, DeviceError, nearest
+from harness.model import Device
+from harness.remote.soak import SoakClient, SoakStatus
+from harness.soak import machines
+from harness.soak.collector import Clock, Collector, OnVisit, Reach, Visit, how_to_attach
+from harness.soak.fetch import OnRecords
+from harness.soak.ledger import Ledger
+from harness.soak.power import MachineSwitch, PowerSchedule
+from harness.soak.reach import collect_settings, reach_for
+from harness.soak.start import describe_device
+
+
+def find_soaks(device: Device) -> tuple[SoakStatus, ...]:
+    """Return the soaks that are on `device`, oldest first. Raises TransientError, DeviceError."""
+    with reach_for(device, compressed=None)() as soaks:
+        return soaks.list()
+
+
+def ledger_from_device(device: Device, soak_id: str, root: Path) -> Ledger:
+    """Return the ledger of a soak under `root`, made from the spec on its device where this host has none.
+
+    Raises DataError, with the soaks there are, when the device has none of this id.
+    """
+    folder = root / soak_id
+    if (folder / "spec.json").is_file():
+        return Ledger.open(folder)
+    with reach_for(device, compressed=None)() as soaks:
+        return make_ledger(device, soaks, soak_id, root)
+
+
+def make_ledger(device: Device, soaks: SoakClient, soak_id: str, root: Path) -> Ledger:
+    """Return the ledger of a soak over an open connection, as `ledger_from_device` does."""
+    there = [status.id for status in soaks.list()]
+    if soak_id not in there:
+        raise DataError(
+            f"isn't on {device.name}{nearest(soak_id, there) or '; no soak is'}.",
+            where=soak_id,
+            next_step=f"harness soak list --device {device.name}",
+        )
+    return Ledger.create(root, soaks.spec(soak_id), describe_device(device))
+
+
+def collect(
+    device: Device,
+    ledger: Ledger,
+    *,
+    on_visit: OnVisit | None = None,
+    on_records: OnRecords | None = None,
+    take_over: bool = False,
+    clock: Clock | None = None,
+) -> Visit:
+    """Collect a soak until it has ended and all of it is here; return the last visit.
+
+    `on_visit` is told of each visit and may return why the soak must end now; `on_records` gets new records
+    as they come, in order. Ends the emulated machine that was started for the soak. Raises as Collector.run.
+    """
+    spec = ledger.read_spec()
+    compressed = bool(spec.get("compressed"))
+    reach = reach_for(device, compressed=compressed)
+    power = _power_schedule(device, spec)
+    if power is not None:
+        power.recover(ledger, int(ledger.read_state().seen.get("t_ns", 0)))
+    collector = Collector(
+        reach,
+        ledger,
+        settings=collect_settings(compressed=compressed),
+        take_over=take_over,
+        on_records=on_records,
+        power=power,
+        clock=clock,
+    )
+    visit = collector.run(on_visit)
+    if visit.status.state == "ended" and not _others_run(reach, ledger.soak_id, device):
+        machines.end_machine(device)
+    return visit
+
+
+def stop(device: Device, ledger: Ledger, reason: str, *, deadline_s: float = 60.0) -> bool:
+    """End a soak on its device; what it has spooled stays there to be collected. Takes it over.
+
+    Returns whether its runner had ended by the deadline; else it does after its slice.
+    """
+    compressed = bool(ledger.read_spec().get("compressed"))
+    with reach_for(device, compressed=compressed)() as soaks:
+        collector = Collector(lambda: contextlib.nullcontext(soaks), ledger, take_over=True)
+        collector.visit_once()
+        if collector.token == 0:
+            raise DeviceError("it couldn't be claimed.", where=ledger.soak_id, next_step="Try again.")
+        return soaks.stop(ledger.soak_id, collector.token, reason, deadline_s=deadline_s)
+
+
+def _power_schedule(device: Device, spec: Mapping[str, Any]) -> PowerSchedule | None:
+    """Return the power cycles that the soak's settings ask for; None without them."""
+    settings = (spec.get("about") or {}).get("settings") or {}
+    every_s = settings.get("power_cycle_every_s")
+    if not every_s or device.kind != "qemu":
+        return None
+    switch = MachineSwitch(device, compressed=bool(spec.get("compressed")))
+    return PowerSchedule(switch, round(float(every_s) * 1e9), int(spec["duration_ns"]))
+
+
+def _others_run(reach: Reach, soak_id: str, device: Device) -> bool:
+    """Return whether another soak still needs the emulated machine."""
+    if device.kind != "qemu":
+        return False
+    with reach() as soaks:
+        return any(s.id != soak_id and s.state in ("running", "dead") for s in soaks.list())
+
+
+__all__ = ["collect", "find_soaks", "how_to_attach", "ledger_from_device", "make_ledger", "stop"]
