@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from harness import instruments
 from harness.board import Board
@@ -38,7 +39,7 @@ def _readings(spec: InstrumentSpec, instrument: Instrument) -> Iterator[str]:
         try:
             shown = format_quantity(instrument.read(channel.id).value, channel.unit)
         except HarnessError:
-            if spec.kind != "csv":
+            if spec.kind != "csv" or Path(spec.options["path"]).exists():
                 raise
             shown = "its file is read after a run"  # nobody has written it yet
         yield f"  {spec.name}/{channel.id}: {shown} ({channel.kind}{boundary})"

@@ -26,6 +26,8 @@ from harness.toml_schema import Section
 ISO = "iso8601"
 TIME_UNITS_NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "µs": 1e3, "ns": 1.0}
 _ROWS_SHOWN = 3
+_MAX_LINE_BYTES = 1 << 16
+_PACKED = (".gz", ".bz2", ".zst", ".lz4")  # which pyarrow unpacks by name
 MAX_BYTES = 8 << 30
 
 Times = npt.NDArray[np.int64]
@@ -68,8 +70,8 @@ def read_columns(
     """Return the times in ns (n,), each column (n,) with NaN where a cell is empty, and what was wrong with
     rows.
 
-    A row with too few or too many cells (a file that is still being written ends with one) is left out and
-    told. Raises ConfigError for a column that isn't there, DataError for a cell that is no number or a file
+    A row with too few or too many cells is left out and told, as is a last line without its end: in a file that
+    is still being written its last number may be cut. Raises ConfigError for a column that isn't there, DataError for a cell that is no number or a file
     without rows.
     """
     import pyarrow as pa
@@ -78,6 +80,7 @@ def read_columns(
     where = where or str(path)
     header_row = _find_header(path, where)
     bad: list[str] = []
+    whole, cut = _whole_lines(path)
 
     def note(row: Any) -> str:
         bad.append(f"{row.actual_columns} cells, expected {row.expected_columns}: {row.text[:60]!r}")
@@ -89,7 +92,7 @@ def read_columns(
         types[time_column] = pa.string()
     try:
         table = csv.read_csv(
-            path,
+            whole,
             read_options=csv.ReadOptions(skip_rows=header_row),
             parse_options=csv.ParseOptions(delimiter=delimiter, invalid_row_handler=note),
             convert_options=csv.ConvertOptions(
@@ -105,7 +108,26 @@ def read_columns(
     times = _to_ns(table.column(time_column), time_unit, path, where)
     values = {name: table.column(name).to_numpy().astype(np.float64, copy=False) for name in columns}
     errors = [f"{path.name}: {len(bad)} rows left out: {'; '.join(bad[:_ROWS_SHOWN])}"] if bad else []
+    if cut:
+        errors.append(f"{path.name}: its last line has no end and is left out: {cut!r}")
     return times, values, tuple(errors)
+
+
+def _whole_lines(path: Path) -> tuple[Any, str]:
+    """Return what reads the file up to its last line break, and what stands after that."""
+    import pyarrow as pa
+
+    if path.suffix in _PACKED:
+        return path, ""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _MAX_LINE_BYTES))
+        tail = file.read()
+    rest = tail[tail.rfind(b"\n") + 1 :]
+    if not rest or b"\n" not in tail:
+        return path, ""
+    mapped = pa.memory_map(str(path))
+    return pa.BufferReader(mapped.read_buffer(size - len(rest))), rest[:60].decode("utf-8", "replace")
 
 
 def _find_header(path: Path, where: str) -> int:

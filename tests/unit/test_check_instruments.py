@@ -40,3 +40,14 @@ def test_a_file_that_nobody_has_written_yet_is_no_failure(
     read_spec(tmp_path, CSV.format(path=tmp_path / "none.csv"))
     assert main(["devices", "--devices", str(tmp_path / "devices.toml"), "check", "board"]) == 0
     assert "meter/supply: its file is read after a run" in capsys.readouterr().out
+
+
+def test_a_file_that_is_there_and_has_another_column_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.csv").write_text("t,Strom\n0,1\n")
+    read_spec(tmp_path, CSV.format(path=tmp_path / "log.csv"))
+    assert main(["devices", "--devices", str(tmp_path / "devices.toml"), "check", "board"]) != 0
+    out = capsys.readouterr().out
+    assert "board: NOT OK" in out
+    assert "log.csv has no column" in out

@@ -51,13 +51,21 @@ def test_an_empty_cell_is_nan_never_zero(tmp_path: Path) -> None:
 
 
 def test_a_row_that_is_cut_is_left_out_and_told(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("t,P\n0,1\n1,2\n2")  # the meter's software is still writing
-    t_ns, values, errors = power(path)
+    t_ns, values, errors = power(write(tmp_path / "a.csv", "t,P", "0,1", "0.5", "1,2"))
     assert values.tolist() == [1.0, 2.0]
     assert len(t_ns) == 2
     (error,) = errors
     assert "1 rows left out: 1 cells, expected 2" in error
+
+
+@pytest.mark.parametrize("cut", ["2", "2,30"])
+def test_a_last_line_without_its_end_is_left_out_and_told(tmp_path: Path, cut: str) -> None:
+    """The meter's software is still writing: 30 may become 3000."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"t,P\n0,1000\n1,2000\n{cut}")
+    _, values, errors = power(path)
+    assert values.tolist() == [1000.0, 2000.0]
+    assert errors == (f"a.csv: its last line has no end and is left out: {cut!r}",)
 
 
 @pytest.mark.parametrize(
