@@ -30,6 +30,7 @@ ITEMS = (
     "push",
     "sessions",
     "repeatability",
+    "estimate",
 )
 LONG = ("halfwidths", "detection")  # quick unless asked for whole
 

@@ -27,7 +27,13 @@ TERMS: Mapping[str, Callable[[Features], float]] = {
     "cycles": lambda f: float(f.cycles),
     "memory_lines": lambda f: float(f.missed_by_loads[-1] + f.missed_by_stores[-1]),
     "stored_bytes": lambda f: float(f.stored_bytes),
+    # what a fit may be made of too, to see what each is good for
+    "first_level_lines": lambda f: float(f.missed_by_loads[0] + f.missed_by_stores[0]),
+    "loaded_bytes": lambda f: float(f.loaded_bytes),
+    "pages_walked": lambda f: float(f.pages_walked),
+    "branches": lambda f: float(f.branch),
 }
+# chosen for what they mean, among few; `validate.choose_terms` shows what a choice by error alone comes to
 PHYSICAL = ("cycles", "memory_lines", "stored_bytes")
 ONE_FACTOR = ("instructions",)  # all there is without a plugin: the virtual clock counts instructions
 
