@@ -70,9 +70,9 @@ def read_columns(
     """Return the times in ns (n,), each column (n,) with NaN where a cell is empty, and what was wrong with
     rows.
 
-    A row with too few or too many cells is left out and told, as is a last line without its end: in a file that
-    is still being written its last number may be cut. Raises ConfigError for a column that isn't there, DataError for a cell that is no number or a file
-    without rows.
+    A row with too few or too many cells is left out and told, as is a last line without its end: in a file
+    that is still being written its last number may be cut. Raises ConfigError for a column that isn't there,
+    DataError for a cell that is no number or a file without rows.
     """
     import pyarrow as pa
     from pyarrow import csv
