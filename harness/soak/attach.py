@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, DeviceError, nearest
+from harness.errors import DataError, nearest
 from harness.model import Device
 from harness.remote.soak import SoakClient, SoakStatus
 from harness.soak import machines
-from harness.soak.collector import Clock, Collector, OnVisit, Reach, Visit, how_to_attach
+from harness.soak.collector import Clock, Collector, OnVisit, Reach, Visit, how_to_attach, stop_soak
 from harness.soak.fetch import OnRecords
 from harness.soak.ledger import Ledger
 from harness.soak.power import MachineSwitch, PowerSchedule
@@ -85,17 +84,12 @@ def collect(
 
 
 def stop(device: Device, ledger: Ledger, reason: str, *, deadline_s: float = 60.0) -> bool:
-    """End a soak on its device; what it has spooled stays there to be collected. Takes it over.
+    """End a soak on its device, taking it over from whoever collects it; what it spooled is brought too.
 
     Returns whether its runner had ended by the deadline; else it does after its slice.
     """
     compressed = bool(ledger.read_spec().get("compressed"))
-    with reach_for(device, compressed=compressed)() as soaks:
-        collector = Collector(lambda: contextlib.nullcontext(soaks), ledger, take_over=True)
-        collector.visit_once()
-        if collector.token == 0:
-            raise DeviceError("it couldn't be claimed.", where=ledger.soak_id, next_step="Try again.")
-        return soaks.stop(ledger.soak_id, collector.token, reason, deadline_s=deadline_s)
+    return stop_soak(reach_for(device, compressed=compressed), ledger, reason, deadline_s=deadline_s)
 
 
 def _power_schedule(device: Device, spec: Mapping[str, Any]) -> PowerSchedule | None:

@@ -203,6 +203,16 @@ class Collector:
         self._failures = 0
         return visit
 
+    def stop(self, soaks: SoakClient, reason: str, deadline_s: float) -> bool:
+        """End the soak over an open connection and bring what is there then; return whether it has ended."""
+        if self._token == 0:
+            self._claim(soaks, self._status(soaks))
+        done = soaks.stop(self._ledger.soak_id, self._token, reason, deadline_s=deadline_s)
+        status = self._status(soaks)
+        collect_once(soaks, self._ledger, self._token, status, self._on_records)
+        self._ledger.note_status(self._token, status.raw, self._clock.realtime_ns())
+        return done
+
     def _look(self, soaks: SoakClient, began_s: float) -> Visit:
         status = self._status(soaks)
         if self._token == 0:
@@ -329,3 +339,13 @@ class Collector:
         if self._spec.get("compressed"):
             return int(seen["t_ns"])
         return int(seen["t_ns"]) + max(0, self._clock.realtime_ns() - int(seen["at_realtime_ns"]))
+
+
+def stop_soak(reach: Reach, ledger: Ledger, reason: str, *, deadline_s: float = 60.0) -> bool:
+    """End a soak on its device, taking it over from whoever collects it; what it spooled is brought too.
+
+    Returns whether its runner had ended by the deadline; else it does after its slice. Raises as a visit.
+    """
+    with reach() as soaks:
+        collector = Collector(reach, ledger, take_over=True)
+        return collector.stop(soaks, reason, deadline_s)

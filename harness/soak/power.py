@@ -1,4 +1,4 @@
-"""Power cycles of a soak on a schedule. Each is told before it is made, so that the reboot is a planned one."""
+"""Power cycles of a soak on a schedule. Each is told before it is made: its reboot is a planned one."""
 
 from __future__ import annotations
 
