@@ -289,8 +289,7 @@ def _key(axes: Any, most: int) -> None:
     axes.set_yticks([float(np.log1p(n)) for n in every], [f"{n:,}" for n in every])
     axes.set_xticks([])
     axes.yaxis.tick_right()
-    axes.set_ylabel("calls", rotation=0, labelpad=2)
-    axes.yaxis.set_label_coords(0.5, 1.07)
+    axes.set_title("calls", fontsize=8.5, color=MUTED, loc="left")
     axes.grid(visible=False)
     for side in ("left", "right", "top", "bottom"):
         axes.spines[side].set_visible(False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import compared, records
+from support import compared, page_checks, records
 
 from harness.model import Condition
 from harness.report import write_report
@@ -120,16 +120,7 @@ def test_the_page_never_scrolls_sideways(
 ) -> None:
     page = show(request.getfixturevalue(which), width=width)
     _open_all(page.tab)
-    too_wide = """() => {
-      const out = [];
-      for (const e of document.querySelectorAll('body *')) {
-        const r = e.getBoundingClientRect();
-        if (r.width && r.right > innerWidth + 1 && !e.closest('.scroll, .skip, svg'))
-          out.push(e.tagName + '.' + e.className + ' to ' + r.right);
-      }
-      return out.slice(0, 5);
-    }"""
-    assert page.tab.evaluate(too_wide) == []
+    assert page.tab.evaluate(page_checks.TOO_WIDE) == []
     assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -149,64 +140,14 @@ def test_every_text_stands_out_from_what_is_behind_it(
     """WCAG 2.2, 1.4.3: a contrast of 4.5 for text of this size, drawings included."""
     tab = show(request.getfixturevalue(which), scheme=scheme).tab
     _open_all(tab)
-    poor = tab.evaluate(_CONTRAST)
+    poor = tab.evaluate(page_checks.CONTRAST)
     assert poor == []
-
-
-_CONTRAST = """() => {
-  const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = e => {
-    for (; e; e = e.parentElement) {
-      const c = parse(getComputedStyle(e).backgroundColor);
-      if (c.length === 3 || (c.length === 4 && c[3] === 1)) return c;
-    }
-    return [255, 255, 255];
-  };
-  const poor = new Set();
-  for (const e of document.querySelectorAll('body *')) {
-    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-    const box = e.getBoundingClientRect();
-    if (!own || !box.width || e.closest('.hidden, .skip, title, desc')) continue;
-    const style = getComputedStyle(e);
-    const inDrawing = e.namespaceURI.endsWith('svg');
-    const card = inDrawing && getComputedStyle(e.closest('.card')).backgroundColor;
-    if (inDrawing && style.fill === card) continue;  // a value on its bar: the bar is behind it
-    const a = light(parse(inDrawing ? style.fill : style.color)), b = light(behind(e));
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) poor.add(`${e.tagName}.${e.className.baseVal ?? e.className}: ${ratio.toFixed(2)}`);
-  }
-  return [...poor];
-}"""
 
 
 def test_no_text_of_a_drawing_leaves_it_or_covers_another(against: Path, show: Open) -> None:
     tab = show(against).tab
-    wrong = tab.evaluate(_CROWDED)
+    wrong = tab.evaluate(page_checks.CROWDED)
     assert wrong == []
-
-
-_CROWDED = """() => {
-  const wrong = [];
-  for (const svg of document.querySelectorAll('svg.plot')) {
-    const frame = svg.getBoundingClientRect();
-    const texts = [...svg.querySelectorAll('text')].map(e => [e.textContent, e.getBoundingClientRect()]);
-    texts.forEach(([said, a], i) => {
-      const left = frame.left - 1, right = frame.right + 1, top = frame.top - 1, bottom = frame.bottom + 1;
-      if (a.left < left || a.right > right || a.top < top || a.bottom > bottom)
-        wrong.push(`${svg.querySelector('title').textContent}: "${said}" leaves the drawing`);
-      for (const [other, b] of texts.slice(i + 1)) {
-        const over = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-        if (over > 3 && down > 4)
-          wrong.push(`${svg.querySelector('title').textContent}: "${said}" covers "${other}"`);
-      }
-    });
-  }
-  return wrong.slice(0, 8);
-}"""
 
 
 def test_details_open_by_keyboard(report: Path, show: Open) -> None:
