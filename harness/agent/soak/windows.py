@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..channels import Channels, read
@@ -12,6 +13,7 @@ from ..probes import Probes, free_bytes
 from ..sensors import Sensor, cpufreq, raspberry
 from .tally import Tally
 
+COMMAND_NS = 10 * 10**9  # a reading that starts a process is taken so often at most (chosen)
 _LAST = ("variant", "rss_bytes", "pss_bytes", "private_dirty_bytes", "fds", "threads")
 
 
@@ -29,9 +31,10 @@ class DeviceReader:
         self._throttle = [s for s in raspberry.find(found.root) if s.kind == "throttle_bits"]
         self._ram_bytes = self._ram()
         self._cpu_ns = _own_cpu_ns()
+        self._bits: Optional[Tuple[int, Optional[int], str]] = None  # when, what or why not
         self._readings: Dict[str, Callable[[], Any]] = {
             "freq_hz": lambda: max(_value(sensor) for sensor in _some(self._clocks, "frequency of a CPU")),
-            "throttled_bits": lambda: int(_value(_some(self._throttle, "throttle bits")[0])),
+            "throttled_bits": self._throttled_bits,
             "mem_available_bytes": lambda: self._meminfo("MemAvailable"),
             "disk_free_bytes": lambda: free_bytes(self._home),
             "load1": lambda: float(read_text(self._probes.root + "/proc/loadavg").split()[0]),
@@ -52,6 +55,19 @@ class DeviceReader:
         except Unreadable as error:
             self.not_observable["ram_bytes"] = str(error)
             return None
+
+    def _throttled_bits(self) -> int:
+        """Return the throttle bits; of a command's those of the last COMMAND_NS."""
+        sensor = _some(self._throttle, "throttle bits")[0]
+        now_ns = time.monotonic_ns()
+        if self._bits is None or sensor.rate_hz is None or now_ns - self._bits[0] >= COMMAND_NS:
+            try:
+                self._bits = now_ns, int(_value(sensor)), ""
+            except Unreadable as error:
+                self._bits = now_ns, None, str(error)
+        if self._bits[1] is None:
+            raise Unreadable(self._bits[2])
+        return self._bits[1]
 
     def _meminfo(self, key: str) -> int:
         path = self._probes.root + "/proc/meminfo"
