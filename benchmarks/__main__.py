@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 # in this order; each is a module here, independent of the others
 ITEMS = (
     "coverage",
+    "drift",
     "collect",
     "steady",
     "sampler",
@@ -32,7 +33,7 @@ ITEMS = (
     "repeatability",
     "estimate",
 )
-LONG = ("halfwidths", "detection")  # quick unless asked for whole
+LONG = ("halfwidths", "detection", "drift")  # quick unless asked for whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ITEMS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--full", action="store_true", help=f"{' and '.join(LONG)} whole: an hour or two")
+    parser.add_argument("--full", action="store_true", help=f"{', '.join(LONG)} whole: an hour or two")
     parser.add_argument("--missing", action="store_true", help="leave out what has results already")
     parser.add_argument("--show", action="store_true", help="run nothing, show the results there are")
     parser.add_argument("--docs", action="store_true", help="write all results into docs/benchmarks.md")
