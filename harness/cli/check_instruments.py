@@ -10,7 +10,7 @@ from harness.board import Board
 from harness.errors import HarnessError
 from harness.instruments import onboard
 from harness.instruments.base import Context, Instrument
-from harness.model import InstrumentSpec
+from harness.model import ChannelKind, InstrumentSpec
 from harness.remote.sampler import DeviceSampler
 from harness.units import format_quantity
 
@@ -33,11 +33,19 @@ def describe_instruments(board: Board) -> Iterator[str]:
         own.close()
 
 
+def _shown(kind: ChannelKind, value: float) -> str:
+    if kind is ChannelKind.THROTTLE_BITS:
+        return f"{int(value):#x}"
+    if kind is ChannelKind.FREQ_HZ:
+        return f"{value / 1e6:.5g} MHz"
+    return format_quantity(value, kind.unit)
+
+
 def _readings(spec: InstrumentSpec, instrument: Instrument) -> Iterator[str]:
     for channel in instrument.channels():
         boundary = f", {channel.boundary}" if channel.boundary else ""
         try:
-            shown = format_quantity(instrument.read(channel.id).value, channel.unit)
+            shown = _shown(channel.kind, instrument.read(channel.id).value)
         except HarnessError:
             if spec.kind != "csv" or Path(spec.options["path"]).exists():
                 raise

@@ -31,6 +31,8 @@ POLL_S = (0.2, 5.0)  # how often a wait looks at the device's clock, at least an
 HEAT_BITS = 0b1110
 _BESIDE = (ChannelKind.TEMP_C, ChannelKind.FREQ_HZ, ChannelKind.THROTTLE_BITS)
 MIN_RATE_RATIO = 0.9  # of the rate that was asked for
+# boundaries that hold what the model makes the board draw; a rail is a part of it (harness/agent/sensors/)
+WHOLE = frozenset({"wall", "board", "battery", "module", "rails of the power chip", "platform"})
 _MAX_BESIDE = 16  # chosen: channels that are recorded beside power, for the report's time axis
 
 
@@ -66,7 +68,8 @@ class Gauges:
     # -- which
 
     def power(self, wanted: Sequence[str]) -> tuple[Pick, ...]:
-        """Return the channels whose sum is the board's power: those named, else the only one there is.
+        """Return the channels whose sum is the board's power: those named, else the only one, else the
+        only one whose boundary is all of the board.
 
         Counters of energy serve too. Raises Unsupported with what there is, ConfigError for a name that
         isn't there or is of another kind.
@@ -78,8 +81,10 @@ class Gauges:
             found = [p for p in self.picks if p.channel.kind is kind]
             declared = [p for p in found if p.instrument is not self.own]
             chosen = declared or found
-            if len(chosen) == 1:
-                return tuple(chosen)
+            whole = [p for p in chosen if p.channel.boundary in WHOLE]
+            for only in (chosen, whole):
+                if len(only) == 1:
+                    return tuple(only)
             if chosen:
                 listed = ", ".join(p.name for p in chosen)
                 raise Unsupported(

@@ -51,3 +51,15 @@ def test_a_file_that_is_there_and_has_another_column_is_told(
     out = capsys.readouterr().out
     assert "board: NOT OK" in out
     assert "log.csv has no column" in out
+
+
+def test_a_boards_own_sensors_are_shown_as_people_read_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captures = Path(__file__).resolve().parents[1] / "captures"
+    monkeypatch.setenv("HIL_AGENT_SENSORS_ROOT", str(captures / "rpi4"))
+    read_spec(tmp_path, 'kind = "onboard"\n')
+    assert main(["devices", "--devices", str(tmp_path / "devices.toml"), "check", "board"]) == 0
+    out = capsys.readouterr().out
+    assert "meter/cpufreq/policy0/policy0/freq_hz: 1500 MHz" in out
+    assert "meter/raspberry/firmware/soc/throttle_bits: 0x50005" in out

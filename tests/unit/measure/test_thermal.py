@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -214,6 +215,10 @@ def test_power_is_picked_or_asked_for():
     with pytest.raises(Unsupported, match=r"several channels show power: device/p1, device/p2"):
         gauges(rail, other).power(())
     assert gauges(rail, other, wall).power(["device/p1", "device/p2"]) == (rail, other)
+    total = Pick(DEVICE, Channel("t", "VDD_IN", ChannelKind.POWER_W, boundary="module"), "device/t")
+    assert gauges(rail, total, other).power(()) == (total,)  # it holds the others
+    with pytest.raises(Unsupported, match=r"several channels show power"):
+        gauges(rail, total, replace(total, name="device/t2")).power(())
     with pytest.raises(ConfigError, match="`device/temp` shows temp_c, expected power_w or energy_j"):
         gauges(rail, TEMP).power(["device/temp"])
     with pytest.raises(Unsupported, match=r"no channel shows power; there are: device/temp \(temp_c\)"):
