@@ -19,7 +19,7 @@ from harness.model import Baseline, Budget, Device, Plan, PlanModel, Verdict
 from harness.progress import Progress
 from harness.selection import Target
 from harness.signals import Termination
-from harness.soak_settings import parse_duration_s, settings_for
+from harness.soak_settings import parse_duration_s
 
 if TYPE_CHECKING:
     from harness.session import Session
@@ -106,10 +106,14 @@ class Desk:
 
     def require_soakable(self, targets: list[Target]) -> None:
         """Raise ConfigError, with every problem, unless a soak of each target can begin."""
+        if not targets:
+            return
+        from harness import soaking
+
         problems: list[str] = []
         for target in targets:
             try:
-                settings_for(self.plan.soak, target.device, self.soak_given())
+                soaking.check(self.plan, target, self.soak_given())
             except ConfigError as error:
                 problems.append(str(error))
         if problems:
@@ -126,6 +130,7 @@ class Desk:
                 report_dir=Path(option.hil_report_dir) if option.hil_report_dir else None,
                 threads=option.hil_threads,
                 command=("pytest", *self.config.invocation_params.args),
+                soak=self.soak_given(),
             ),
             self.plan,
             targets,

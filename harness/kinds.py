@@ -97,11 +97,16 @@ Take = Callable[[Task], Observation]
 
 @dataclass(frozen=True)
 class Measure:
-    """A kind of measurement: its suite, the profile it needs on an emulated board, and how it is done."""
+    """A kind of measurement: its suite, the profile it needs on an emulated board, and how it is done.
+
+    One that isn't `attended` goes on by itself, in a profile of its own and over a connection of its own: the
+    session gives it the target alone (harness/session.py, `_soak`).
+    """
 
     suite: str
     profile: str
     take: Take
+    attended: bool = True
 
 
 def _against(take: Callable[[Task, Bench, str], Observation], kind: str) -> Take:
@@ -162,6 +167,10 @@ def _asked(task: Task, load: Load | None, scenario: str) -> Load:
     return load
 
 
+def _unattended(task: Task) -> Observation:
+    raise AssertionError("a soak is begun by the session, not on its bench")
+
+
 MEASURES: dict[str, Measure] = {
     "deploy": Measure("deploy", boards.FUNCTIONAL, lambda task: measure_load(task.bench)),
     "size_against": Measure(
@@ -205,4 +214,5 @@ MEASURES: dict[str, Measure] = {
     ),
     "thermal": Measure("thermal", boards.TIMING, lambda task: measure_thermal(task.bench)),
     "thermal_against": Measure("thermal", boards.TIMING, lambda task: _from_memory(task, "thermal")),
+    "soak": Measure("soak", boards.TIMING, _unattended, attended=False),
 }

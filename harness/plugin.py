@@ -297,6 +297,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if len(release.missing) > 8:
         write(f"         and {len(release.missing) - 8} more, in the report")
     write(f"report   {os.path.relpath(desk.folder / 'report.html')}")
+    for soak in desk.session.soaks:
+        write(f"soak     {soak.soak_id} goes on by itself on its device:")
+        write(f"         harness soak attach {soak.soak_id}   collects, judges and stores it")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -14,11 +14,12 @@ import secrets
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness import soaking
 from harness.calibrations import load_calibrations
 from harness.errors import (
     ConfigError,
@@ -50,6 +51,8 @@ from harness.model import (
 from harness.progress import Progress
 from harness.results import BUDGETS, plain_budgets, results_of
 from harness.selection import Target
+from harness.soak.conclude import note_stored, observe_ledger
+from harness.soak.start import Started
 from harness.store import SessionWriter, Store, update_latest
 from harness.workbench import Workbench
 
@@ -65,6 +68,7 @@ class SessionOptions:
     report_dir: Path | None = None  # this session's own folder, where asked
     threads: int = 1
     command: tuple[str, ...] = ()
+    soak: Mapping[str, Any] = field(default_factory=dict)  # what was set of soaks, by SoakSettings' names
 
 
 class Session:
@@ -96,6 +100,7 @@ class Session:
         self._busy: set[str] = set()  # devices on which others went on for longer than was waited
         self._writer: SessionWriter | None = None
         self._started_at = _now()
+        self.soaks: list[Started] = []  # that run on without us: it was interrupted, or lost them
 
     # -- measuring
 
@@ -111,6 +116,8 @@ class Session:
         for attempt in range(1, ATTEMPTS + 1):
             run, transient = self._attempt(kind, target, test, attempt, budgets)
             self._keep(run)
+            if self.soaks:
+                break  # it goes on there: a second one would only be in its way
             if transient or self.workbench.has_lost_agent(target.device.name):
                 self.workbench.close_board(target.device.name)
             if not transient:
@@ -131,7 +138,10 @@ class Session:
             if target.id in self._misused:
                 raise Unsupported("not measured: see the first error of this model.")
             with self.progress.step(target.model.name):
-                observation = self._observe(kind, target, budgets)
+                if measure.attended:
+                    observation = self._observe(kind, target, budgets)
+                else:
+                    observation = self._soak(target, test, budgets)
             if observation.invalid:
                 outcome, reason = Outcome.INVALID, observation.invalid
         except KeyboardInterrupt:
@@ -193,6 +203,24 @@ class Session:
             ),
             settings={**_settings(bench, around.before), **_own(budgets), **observation.settings},
         )
+
+    def _soak(self, target: Target, test: str, budgets: Sequence[Budget]) -> Observation:
+        """Begin a soak, collect it until it ends, and return what its windows show.
+
+        An interrupt leaves it running, and in `soaks`.
+        """
+        settings = soaking.check(self.plan, target, self.options.soak)
+        origin = soaking.Origin(test, self.options.command)
+        started = soaking.begin(
+            self.workbench, self.plan, target, settings, self.options.reports_dir, origin, self.progress
+        )
+        self._ready.add(target.id)
+        self.soaks.append(started)
+        soaking.follow(target.device, started.ledger, self.progress)
+        self.soaks.remove(started)
+        seen = observe_ledger(started.ledger)
+        note_stored(started.ledger.folder, self._open_store().folder)
+        return replace(seen, settings={**seen.settings, **_own(budgets)})
 
     def _undecided(self, kind: str, target: Target, budgets: Sequence[Budget]) -> Undecided:
         """Return what judges comparisons while they are taken: by the margins that will judge the run."""

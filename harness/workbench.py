@@ -112,16 +112,21 @@ class Workbench:
 
     def _requests(self, device: Device) -> list[boards.RuntimeRequest]:
         """Return the runtimes that the targets on `device` need, each once."""
-        requests: list[boards.RuntimeRequest] = []
+        models: list[PlanModel] = []
         for target in self._targets:
-            if target.device.name != device.name and device.name != self._local.name:
-                continue
-            models = [target.model, target.baseline.model if target.baseline else None]
-            for model in filter(None, models):
-                case = self.case(model)
-                request = (case.runtime, self.descriptor(case))
-                if request not in requests:
-                    requests.append(request)
+            if target.device.name == device.name or device.name == self._local.name:
+                beside = target.baseline.model if target.baseline else None
+                models += [model for model in (target.model, beside) if model is not None]
+        return self.requests(models)
+
+    def requests(self, models: Iterable[PlanModel]) -> list[boards.RuntimeRequest]:
+        """Return the runtimes that `models` need, each once."""
+        requests: list[boards.RuntimeRequest] = []
+        for model in models:
+            case = self.case(model)
+            request = (case.runtime, self.descriptor(case))
+            if request not in requests:
+                requests.append(request)
         return requests
 
     def _lease(self, device: Device) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from harness.cli import baseline, cache, compare, deploy, devices, gate, init, report
+from harness.cli import baseline, cache, compare, deploy, devices, gate, init, report, soak
 from harness.errors import ConfigError, HarnessError, HostSetupError
 
 EXIT_USAGE = 2  # argparse's own
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"harness {metadata.version('hil-harness')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (init, devices, deploy, baseline, gate, compare, report, cache):
+    for module in (init, devices, deploy, baseline, gate, compare, report, soak, cache):
         module.add_parser(commands)
     return parser
 

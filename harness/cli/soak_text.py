@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from harness.cli.options import table_text
-from harness.model import SoakEvent
+from harness.model import SoakEvent, SoakSettings, Verdict
+from harness.soak.conclude import Concluded
 from harness.soak.glance import Glance, StreamGlance
-from harness.units import format_bytes, format_duration, format_ns, format_ratio, format_significant
+from harness.soak.tally import reached
+from harness.units import format_bytes, format_duration, format_ns, format_ratio
 
 BAR = 30  # cells
 STALE_S = 120.0  # of a claim: the lease of docs/soak-format.md
@@ -32,41 +34,13 @@ def describe(glance: Glance) -> str:
     return "\n".join(lines) + "\n"
 
 
-def one_line(g: Glance) -> str:
-    """Return the state as a line that a waiting pytest shows."""
-    errors = sum(sum(s.errors.values()) for s in g.streams)
-    calls = sum(s.calls for s in g.streams)
-    rss = next((s.rss_bytes for s in g.streams if s.rss_bytes is not None), None)
-    parts = [
-        f"{_pair(g.reached_s, g.duration_s)}",
-        f"{g.windows} windows",
-        f"{calls} calls",
-        f"{errors} errors" if errors else "no errors",
-    ]
-    if rss is not None:
-        parts.append(f"RSS {format_bytes(rss)}")
-    if g.events:
-        parts.append(f"last: {g.events[-1].kind} at {format_duration(g.events[-1].t_s)}")
-    if g.contact.problem:
-        parts.append("out of reach")
-    return ", ".join(parts)
-
-
 def table_row(g: Glance) -> tuple[str, ...]:
     """Return the state as a row of `harness soak list`."""
     errors = sum(sum(s.errors.values()) for s in g.streams)
     share = min(1.0, g.reached_s / g.duration_s)
-    reached = f"{_pair(g.reached_s, g.duration_s)} ({100 * share:.0f}%)"
+    far = f"{reached(g.reached_s, g.duration_s)} ({100 * share:.0f}%)"
     models = " + ".join(s.title for s in g.streams)
-    return (g.soak_id, g.state, g.device, models, reached, str(errors), g.stored)
-
-
-def _pair(done_s: float, asked_s: float) -> str:
-    """Return "31.4 of 72 h": both in the unit of what was asked."""
-    asked = format_duration(asked_s)
-    number, unit = asked.split(" ")
-    scale = asked_s / float(number)
-    return f"{format_significant(done_s / scale)} of {asked}" if unit else asked
+    return (g.soak_id, g.state, g.device, models, far, str(errors), g.stored)
 
 
 def _progress(g: Glance) -> str:
@@ -77,7 +51,7 @@ def _progress(g: Glance) -> str:
     left = ""
     if g.ended is None and not g.compressed and g.state == "running":
         left = f", {format_duration(max(0.0, g.duration_s - g.reached_s))} left"
-    return f"[{bar}]  {_pair(g.reached_s, g.duration_s)}, {100 * share:.0f}%{coverage}{left}"
+    return f"[{bar}]  {reached(g.reached_s, g.duration_s)}, {100 * share:.0f}%{coverage}{left}"
 
 
 def _last_seen(g: Glance) -> str:
@@ -162,3 +136,28 @@ def _next(g: Glance) -> str:
     if g.collector_ago_s is not None and g.collector_ago_s <= STALE_S:
         return "it is being collected, and judged there at its end"
     return f"nobody collects; it keeps its windows on its own disk until `{attach}`"
+
+
+def started(soak_id: str, device: str, settings: SoakSettings, boot_hook: str | None) -> str:
+    """Return what is said of a soak that runs now."""
+    assert settings.duration_s is not None
+    kind = ", compressed: idle time is skipped" if settings.compressed else ""
+    lines = [
+        f"{soak_id}: runs on {device} for {format_duration(settings.duration_s)}{kind}. It needs nobody now.",
+        f"  harness soak status {soak_id}   how it stands",
+        f"  harness soak attach {soak_id}   collect, judge and report it",
+        f"  harness soak stop {soak_id}     end it early",
+    ]
+    if boot_hook is None and settings.restart_after_reboot:
+        lines.append("After a reboot of the device it goes on once it is attached: nothing there starts it.")
+    return "\n".join(lines) + "\n"
+
+
+def concluded(soak_id: str, done: Concluded) -> str:
+    """Return the verdict of a stored soak and what it rests on."""
+    lines = [f"{soak_id}: {done.verdict}"]
+    for row in done.results:
+        if row.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED):
+            lines += [f"  {row.verdict}: {reason}" for reason in row.reasons[:2]]
+    lines += [f"release  {done.release.verdict}", f"report   {done.folder / 'report.html'}"]
+    return "\n".join(lines) + "\n"

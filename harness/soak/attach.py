@@ -71,7 +71,7 @@ def collect(
     collector = Collector(
         reach,
         ledger,
-        settings=collect_settings(compressed=compressed),
+        settings=collect_settings(compressed=compressed, duration_s=spec["duration_ns"] / 1e9),
         take_over=take_over,
         on_records=on_records,
         power=power,

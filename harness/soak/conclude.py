@@ -13,6 +13,7 @@ from typing import Any
 
 from harness import gate as gates
 from harness.errors import DataError
+from harness.measure.bench import Observation
 from harness.model import Outcome, Release, Result, Run, SessionRecord, Verdict
 from harness.plan import plan_from_mapping
 from harness.soak.about import About, about_of
@@ -97,9 +98,7 @@ def _is_half(place: Path, session_id: str) -> bool:
 
 def make_run(ledger: Ledger, about: About, session_id: str) -> Run:
     """Return the run that a ledger's soak is."""
-    table = read_table(ledger.folder)
-    spool_bytes = sum(held.size_bytes for held in ledger.read_state().segments.values())
-    seen = observe(table, about, ledger.soak_id, spool_bytes=spool_bytes)
+    seen = observe_ledger(ledger)
     started = datetime.datetime.fromisoformat(about.started_at)
     took_s = (datetime.datetime.now(datetime.UTC) - started).total_seconds()
     return Run(
@@ -124,6 +123,13 @@ def make_run(ledger: Ledger, about: About, session_id: str) -> Run:
         series=seen.series,
         log=seen.log,
     )
+
+
+def observe_ledger(ledger: Ledger) -> Observation:
+    """Return what a ledger's windows show, judged."""
+    spool_bytes = sum(held.size_bytes for held in ledger.read_state().segments.values())
+    about = about_of(ledger.read_spec())
+    return observe(read_table(ledger.folder), about, ledger.soak_id, spool_bytes=spool_bytes)
 
 
 def _record(soak_id: str, about: About, *, finished: bool) -> SessionRecord:

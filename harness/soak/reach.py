@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness import connect
 from harness.connect.base import Connection
@@ -28,9 +29,12 @@ COMPRESSED = CollectSettings(
 )
 
 
-def collect_settings(*, compressed: bool) -> CollectSettings:
-    """Return how often to visit, and how long to be patient."""
-    return COMPRESSED if compressed else CollectSettings()
+def collect_settings(*, compressed: bool, duration_s: float = 86400.0) -> CollectSettings:
+    """Return how often to visit, and how long to be patient: a soak of seconds is looked at more often."""
+    if compressed:
+        return COMPRESSED
+    default = CollectSettings()
+    return replace(default, poll_s=min(default.poll_s, max(1.0, duration_s / 20)))
 
 
 def reach_for(device: Device, *, compressed: bool | None) -> Reach:

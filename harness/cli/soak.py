@@ -1,0 +1,187 @@
+"""`harness soak`: start, status, attach, stop and list. The soak itself runs on its device."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness import plan as plans
+from harness import selection, soaking
+from harness.cli import soak_known as known
+from harness.cli import soak_text
+from harness.cli.options import (
+    DEVICE_HELP,
+    add_command,
+    add_devices_option,
+    load_registry,
+    print_table,
+    reports_dir,
+    select_one,
+    whole_number,
+)
+from harness.errors import ConfigError
+from harness.model import Plan, PlanModel
+from harness.progress import Progress
+from harness.selection import Target
+from harness.soak_settings import parse_duration_s
+from harness.soaking import Origin
+from harness.workbench import Workbench
+
+_SOAK = """Soaks keep a model at work for hours or days on a device that needs nobody meanwhile: what it sees
+stays on its own disk until somebody collects it. `pytest suites/ --device NAME --soak 72h` starts one and
+waits; these commands do the parts. docs/soak.md tells the whole."""
+_START = """Start a soak and return: it runs on its device by itself. Settings are the plan's and those of
+devices.toml (docs/configuration.md, Soaks); options go before them.
+
+    harness soak start --device rpi4 --model door.onnx --duration 72h --cycle "every 2 s"."""
+_STATUS = """Show how a soak stands: how far, how much of it was observed, calls and errors, latency and
+memory now against the first hour, the last events, alerts that are on, who collects. Asks the device, and
+falls back on what is known here where that is out of reach. Disturbs nobody who collects. Without an ID: the
+only soak that is under way, else the list."""
+_ATTACH = """Collect a soak until it ends, then judge it, store it as a session and render its report. Goes on
+where the last collector stopped, from any host that reaches the device. Ctrl-C leaves the soak running.
+
+Exit codes: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID, 75 INFRA_ERROR, 2 wrong use, 130 interrupted."""
+_STOP = """End a soak on its device before its time. What was seen stays there: `attach` fetches, judges and
+stores it."""
+_LIST = "List the soaks that this host has collected from; with --device, those on that device too."
+
+
+def add_parser(commands: Any) -> None:
+    parser = add_command(commands, "soak", "keep a model at work for days on a device", _SOAK)
+    add_devices_option(parser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, function, text, more in (
+        ("start", start, "start one and leave it running", _START),
+        ("status", status, "how one stands", _STATUS),
+        ("attach", attach, "collect one until its end; judge, store and render it", _ATTACH),
+        ("stop", stop, "end one early", _STOP),
+        ("list", list_soaks, "soaks known here, or on a device", _LIST),
+    ):
+        action = add_command(actions, name, text, more)
+        action.set_defaults(function=function)
+        add_devices_option(action, again=True)
+        if name in ("status", "attach", "stop"):
+            action.add_argument("id", nargs="?", metavar="ID", help="(default: the only one)")
+        device_help = DEVICE_HELP if name == "start" else "where it is, if this host doesn't know it yet"
+        if name == "list":
+            device_help = "ask this device too"
+        action.add_argument("--device", metavar="NAME", required=name == "start", help=device_help)
+        if name == "start":
+            _add_start_options(action)
+        if name == "attach":
+            action.add_argument(
+                "--take-over", action="store_true", help="also from a collector that is still at it"
+            )
+            action.add_argument(
+                "--report-dir", metavar="DIR", help="put the session here (default: reports/soak-ID/)"
+            )
+        if name == "stop":
+            action.add_argument(
+                "--reason", default="stopped by a user", metavar="TEXT", help="(default: %(default)s)"
+            )
+
+
+def _add_start_options(action: argparse.ArgumentParser) -> None:
+    add = action.add_argument
+    add("--model", metavar="FILE", help="a file, or a model of the plan (default: its only one)")
+    add("--plan", metavar="FILE", help="(default: suites/release.toml)")
+    add("--duration", metavar="TIME", help="as 72h or 90min (default: the plan's)")
+    add("--cycle", metavar="CYCLE", help='closed, "every 300 s", "poisson 2 /s" or "trace FILE.csv"')
+    add("--window", metavar="TIME", help="what one record sums up, as 10s")
+    add("--threads", type=whole_number(1), default=1, metavar="N", help="(default: %(default)s)")
+
+
+# --- start ----------------------------------------------------------------------------------------
+
+
+def start(args: argparse.Namespace) -> int:
+    """Start a soak; say how to follow it."""
+    device = select_one(args, args.device)
+    folder = reports_dir(args)
+    plan, model = _model(args, folder.parent / "suites" / "release.toml")
+    target = Target(device, model)
+    settings = soaking.check(plan, target, _given(args))
+    bench_of = Workbench(
+        plan,
+        [target],
+        load_registry(args).devices.get("local"),
+        args.threads,
+        Progress(sys.stderr),
+        "harness soak start",
+    )
+    try:
+        origin = Origin("", ("harness", *sys.argv[1:]))
+        started = soaking.begin(bench_of, plan, target, settings, folder, origin, Progress(sys.stderr))
+    finally:
+        bench_of.close()
+    sys.stdout.write(soak_text.started(started.soak_id, device.name, settings, started.boot_hook))
+    return 0
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the options set, by SoakSettings' names."""
+    given: dict[str, Any] = {}
+    for key, option in (("duration_s", "duration"), ("window_s", "window")):
+        text = getattr(args, option)
+        if text is not None:
+            try:
+                given[key] = parse_duration_s(text)
+            except ConfigError as error:
+                raise ConfigError(error.what, where=f"--{option}") from None
+    if args.cycle is not None:
+        given["cycle"] = args.cycle
+    return given
+
+
+def _model(args: argparse.Namespace, plan_file: Path) -> tuple[Plan, PlanModel]:
+    path = Path(args.plan) if args.plan else plan_file if plan_file.is_file() else None
+    plan = plans.load_plan(path) if path else Plan(None)
+    chosen = selection.select_models(plan, [args.model] if args.model else [], [], {})
+    if not args.model:
+        chosen = tuple(m for m in chosen if m.soak is not None) or chosen
+    if len(chosen) != 1:
+        names = ", ".join(m.name for m in chosen) or "none"
+        raise ConfigError(
+            f"which model? The plan has {names}.", where="--model", next_step="Name one: --model NAME."
+        )
+    selection.require_usable(chosen, plan.runtimes)
+    return plan, chosen[0]
+
+
+# --- one that runs --------------------------------------------------------------------------------
+
+
+def status(args: argparse.Namespace) -> int:
+    found = known.find(args)
+    if found is None:
+        return list_soaks(args)
+    sys.stdout.write(soak_text.describe(known.look(found)))
+    return 0
+
+
+def attach(args: argparse.Namespace) -> int:
+    """Collect until the end, then store, judge and render; return the verdict's exit code."""
+    found = known.require(args)
+    folder = Path(args.report_dir) if args.report_dir else None
+    return known.attach(found, reports_dir(args), folder, take_over=args.take_over)
+
+
+def stop(args: argparse.Namespace) -> int:
+    found = known.require(args)
+    known.stop(found, args.reason)
+    sys.stdout.write(
+        f"{found.soak_id}: stopped; `harness soak attach {found.soak_id}` fetches, judges and stores it\n"
+    )
+    return 0
+
+
+def list_soaks(args: argparse.Namespace) -> int:
+    rows = [soak_text.table_row(glance) for glance in known.look_at_all(args)]
+    if not rows:
+        sys.stdout.write("no soaks are known here; `harness soak list --device NAME` asks a device\n")
+        return 0
+    print_table(("id", "state", "device", "model", "reached", "errors", "session"), rows)
+    return 0
