@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterator
 
 import pytest
 from support.repository import Finished, Repository
 from support.tiny import MODELS
+
+from harness.cli.main import main
+from harness.emulation import find_machine, stop_machine
+from harness.emulation.runs import wait_until
 
 pytestmark = pytest.mark.device
 PLAN = f"""
@@ -80,3 +85,54 @@ def test_heat_is_what_the_thermal_suite_measures(done):
     assert value(done, "sustained_ratio") < 0.95
     labels = run_of(done, "thermal")["settings"]["labels"]
     assert labels == ["heat moves 100 times as fast: an emulated board"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Repository, str]]:
+    """A board that stays up, so that its chips can be broken from here while a session measures on it."""
+    repository = Repository.make(tmp_path_factory.mktemp("faults") / "theirs")
+    repository.write_plan(PLAN)
+    name = f"rpi4-{secrets.token_hex(4)}"
+    devices = repository.root / "devices.toml"
+    quick = "[types.rpi4.energy]\ntrials = 2\nbatch_sizes = [1]\n"
+    devices.write_text(devices.read_text().replace("rpi4-emulated", name) + quick)
+    assert (
+        main(["devices", "--devices", str(devices), "up", "--profile", "timing", "--hours", "1", name]) == 0
+    )
+    try:
+        yield repository, name
+    finally:
+        stop_machine(name)
+
+
+def test_a_power_chip_that_answers_nothing_ends_invalid(kept):
+    repository, name = kept
+    sensors = find_machine(name).sensors
+    sensors.nak("ina219")
+    try:
+        done = repository.pytest("--device", name, "-m", "power", report="nak")
+    finally:
+        sensors.heal("ina219")
+    assert done.returncode == 11, done.output
+    assert "INA219 gives no reading" in run_of(done, "power")["reason"]
+    assert not done.results("energy_per_inference_j")
+
+
+def test_a_bus_that_is_pulled_out_under_load_ends_invalid(kept):
+    repository, name = kept
+    sensors = find_machine(name).sensors
+    running = repository.start("--device", name, "-m", "thermal", report="unplugged")
+
+    def is_loaded() -> bool:
+        reading = sensors.read_model()
+        return running.process.poll() is not None or (reading is not None and reading.temp_c > 51.5)
+
+    try:
+        assert wait_until(is_loaded, 240.0)
+        sensors.unplug()
+        done = running.finish()
+    finally:
+        sensors.plug()
+    assert done.returncode == 11, done.output
+    assert "LM75 gives no reading" in run_of(done, "thermal")["reason"]
+    assert not done.results("peak_temp_c")
