@@ -67,9 +67,10 @@ def require(args: argparse.Namespace) -> Known:
     """Return the soak that the arguments mean. Raises ConfigError where that is none or several."""
     found = find(args)
     if found is None:
-        raise ConfigError(
-            "which soak?", where="harness soak", next_step="Name its ID; `harness soak list` shows them."
-        )
+        root = soaking.soaks_dir(reports_dir(args))
+        going = [ledger.soak_id for ledger in list_ledgers(root) if stored_in(ledger.folder) is None]
+        what = f"which soak? Under way: {', '.join(going)}." if going else "no soak is under way here."
+        raise ConfigError(what, where=str(root), next_step="Name its ID; `harness soak list` shows them all.")
     return found
 
 
@@ -130,18 +131,17 @@ def look(known: Known) -> Glance:
         _contact(ledger, status, problem),
         whole=whole,
         alerts=soaking.alerts_on(table, spec),
-        now_realtime_s=time.time(),
         stored="" if stored is None else str(stored),
     )
 
 
 def _contact(ledger: Ledger | None, status: SoakStatus | None, problem: str) -> Contact:
-    if status is not None:
-        return Contact(0.0, status.raw)
     seen: Mapping[str, Any] = ledger.read_state().seen if ledger else {}
     at_ns = seen.get("at_realtime_ns")
     ago_s = max(0.0, time.time() - at_ns / 1e9) if isinstance(at_ns, int) else None
-    return Contact(ago_s, seen, problem)
+    if status is not None:
+        return Contact(0.0, ago_s, status.raw)
+    return Contact(ago_s, ago_s, seen, problem)
 
 
 def look_at_all(args: argparse.Namespace) -> Iterator[Glance]:

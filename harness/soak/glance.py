@@ -15,6 +15,7 @@ RECENT_EVENTS = 5
 FIRST_S = 3600.0  # what "now" is compared with: the first hour
 RECENT_S = 900.0  # what "now" is: the last quarter of an hour (chosen), at least one window
 MIN_SLOPE_POINTS = 8  # chosen: a line through fewer says nothing
+MIN_SLOPE_S = 1800.0  # chosen: in less, a process that still warms up looks like a leak
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,6 +41,7 @@ class Contact:
     """What is known of the device. `seen_ago_s` None: never; `problem`: why it can't be reached now."""
 
     seen_ago_s: float | None
+    collected_ago_s: float | None = None  # by this host's clock
     status: Mapping[str, Any] = field(default_factory=dict)  # its last soak_status
     problem: str = ""
 
@@ -81,7 +83,6 @@ def compute_glance(
     *,
     whole: bool = True,
     alerts: Sequence[str] = (),
-    now_realtime_s: float = 0.0,
     stored: str = "",
 ) -> Glance:
     """Return how a soak stands. `whole`: the table holds all windows from the first on."""
@@ -89,7 +90,6 @@ def compute_glance(
     observed_s = float(spans.sum())
     reached_s = max([float(table.end_s[-1]) if len(spans) else 0.0, _seen_t_s(contact)])
     claim = contact.status.get("collector") or {}
-    claimed_s = _claimed_s(claim)
     return Glance(
         soak_id=str(spec["id"]),
         device=device,
@@ -112,7 +112,7 @@ def compute_glance(
         ended=table.ended,
         contact=contact,
         collector=str(claim.get("holder") or ""),
-        collector_ago_s=None if claimed_s is None else max(0.0, now_realtime_s - claimed_s),
+        collector_ago_s=_collected_ago_s(claim, contact, compressed=bool(spec.get("compressed"))),
         stored=stored,
     )
 
@@ -131,9 +131,16 @@ def _seen_t_s(contact: Contact) -> float:
     return t_ns / 1e9 if isinstance(t_ns, int | float) else 0.0
 
 
-def _claimed_s(claim: Mapping[str, Any]) -> float | None:
-    seen = claim.get("claimed_realtime_ns")
-    return seen / 1e9 if isinstance(seen, int | float) else None
+def _collected_ago_s(claim: Mapping[str, Any], contact: Contact, *, compressed: bool) -> float | None:
+    """Return how long ago anybody collected, of real time: by this host's clock, or by the device's.
+
+    The device's clock flies in a compressed soak, and tells nothing then.
+    """
+    seen_ns = claim.get("seen_age_ns")
+    known = [contact.collected_ago_s] if contact.collected_ago_s is not None else []
+    if isinstance(seen_ns, int | float) and not compressed:
+        known.append(seen_ns / 1e9 + (contact.seen_ago_s or 0.0))
+    return min(known) if known else None
 
 
 def _stream(table: SoakTable, stream: Mapping[str, Any], spec: Mapping[str, Any]) -> StreamGlance:
@@ -197,15 +204,13 @@ def _percentile_ns(index: npt.NDArray[np.int32], count: npt.NDArray[np.int64], s
 
 
 def _slope_per_h(table: SoakTable, values: Floats | None, spec: Mapping[str, Any]) -> float | None:
-    """Return the slope so far, without the warm-up where enough is left; None: too early to say."""
+    """Return the slope so far, without the warm-up; None: too early to say."""
     if values is None:
         return None
     warm_s = float(((spec.get("about") or {}).get("settings") or {}).get("warmup_s") or 0.0)
-    good = np.isfinite(values)
-    if (good & (table.start_s >= warm_s)).sum() >= MIN_SLOPE_POINTS:
-        good &= table.start_s >= warm_s
+    good = np.isfinite(values) & (table.start_s >= warm_s)
     hours, level = table.start_s[good] / 3600, values[good]
-    if len(level) < MIN_SLOPE_POINTS:
+    if len(level) < MIN_SLOPE_POINTS or hours[-1] - hours[0] < MIN_SLOPE_S / 3600:
         return None
     # Theil's incomplete method (1950): each point of the first half with its partner in the second
     half = len(level) // 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.errors import AgentError, FencedError
+from harness.errors import AgentError
 from harness.model import SoakTable
 from harness.remote.soak import SoakClient, SoakStatus
 from harness.soak.fetch import MAX_READ_BYTES
@@ -10,14 +10,14 @@ from harness.soak.ledger import Ledger
 from harness.soak.spool import parse_segment
 from harness.soak.table import TableBuilder
 
+NO_CLAIM = 0
 MAX_SEGMENTS = 8  # that are fetched for a look: at 1 s windows some 2 h each
 
 
 def peek_table(soaks: SoakClient, status: SoakStatus, ledger: Ledger | None) -> tuple[SoakTable, bool]:
     """Return what can be seen of a soak's windows, and whether that is all of them.
 
-    What the ledger holds is taken from there, of the rest the first segment and the last ones are read by
-    the token of whoever collects, which changes nothing. Before the first claim nothing can be read.
+    What the ledger holds is taken from there; of the rest the first segment and the last ones are read.
     """
     builder = TableBuilder()
     held: dict[int, int] = {}
@@ -25,16 +25,15 @@ def peek_table(soaks: SoakClient, status: SoakStatus, ledger: Ledger | None) -> 
     for part in ledger.read_segments() if ledger else ():
         builder.add(parse_segment(part.data), where=f"segment {part.number}", again=part.revision > 0)
         held[part.number] = len(part.data)
-    token = int(status.collector.get("token") or 0)
     missing = [number for number, size in sorted(status.segments.items()) if held.get(number, 0) < size]
     chosen = missing if len(missing) <= MAX_SEGMENTS else [missing[0], *missing[1 - MAX_SEGMENTS :]]
     whole = chosen == missing
-    for number in chosen if token else ():
+    for number in chosen:
         try:
-            piece = soaks.read(status.id, token, number, held.get(number, 0), MAX_READ_BYTES)
-        except (FencedError, AgentError):  # it was taken over, or the segment removed, just now
+            piece = soaks.read(status.id, NO_CLAIM, number, held.get(number, 0), MAX_READ_BYTES)
+        except AgentError:  # the segment was removed just now, for want of room
             whole = False
             break
         builder.add(parse_segment(piece.data), where=f"segment {number}")
     table = builder.build(events)
-    return table, (whole and bool(token or not missing)) and table.first_seq <= 1
+    return table, whole and table.first_seq <= 1

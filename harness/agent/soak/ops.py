@@ -17,7 +17,7 @@ from ..store import sync_folder
 from .claims import Claims, read_boottime_ns
 from .folder import SOAKS, SoakFolder, list_ids
 from .hooks import BootHooks
-from .launch import runner_argv, start_runner
+from .launch import archive_of, runner_argv, start_runner
 from .records import whole_lines
 from .spec import Spec, parse_spec
 from .spool import End, segment_name
@@ -51,6 +51,8 @@ def soak_start(place: Place, args: Args) -> Answer:
     elif folder.spec() != values:
         raise Fault("bad_request", "soak %s: there is one with another spec; choose another id" % spec.id)
     hook = _install_hook(place, folder, spec)
+    if hook is not None:
+        os.sync()  # models, environment and agent as well: after a power cut the hook needs them all
     pid = folder.living_runner()  # a request that is repeated after a lost link finds it running
     if pid is None and folder.end().ended is None:
         pid = place.start(folder, place.location)
@@ -93,10 +95,11 @@ def soak_claim(place: Place, args: Args) -> Answer:
 
 def soak_read(place: Place, args: Args) -> Answer:
     folder = _folder(place, args)
-    token, number = args.integer("token"), args.integer("segment", low=1)
+    token, number = args.integer("token", 0), args.integer("segment", low=1)
     offset, max_bytes = args.integer("offset"), args.integer("max_bytes", low=1)
     args.done()
-    _claims(folder).check(token)
+    if token:  # without one it is a look, which claims nothing
+        _claims(folder).check(token)
     sizes = folder.segments()
     if number not in sizes:
         there = "%d to %d" % (min(sizes), max(sizes)) if sizes else "none"
@@ -219,7 +222,8 @@ def _check_files(place: Place, spec: Spec) -> None:
 def _install_hook(place: Place, folder: SoakFolder, spec: Spec) -> Optional[str]:
     if not spec.restart.reboot:
         return None
-    argv = runner_argv(spec.python or sys.executable, spec.agent or place.location, folder.home, folder.id)
+    agent = spec.agent or archive_of(place.location)
+    argv = runner_argv(spec.python or sys.executable, agent, folder.home, folder.id)
     return place.hooks().install(folder.id, argv)
 
 

@@ -27,7 +27,7 @@ SPEC = {
 }
 RUNNING = {
     "state": "running",
-    "collector": {"holder": "lab@desk 41", "claimed_realtime_ns": int(1000e9)},
+    "collector": {"holder": "lab@desk 41", "seen_age_ns": int(12e9)},
     "t_ns": int(10 * HOUR * 1e9),
 }
 
@@ -72,8 +72,8 @@ def a_table(hours: float = 10.0, leak_per_h: float = 0.1 * MB, slow_from_h: floa
 
 
 def glance(table=None, contact=None, **options):
-    contact = contact or Contact(5.0, RUNNING)
-    return compute_glance(table or a_table(), SPEC, "rpi4", contact, now_realtime_s=1012.0, **options)
+    contact = contact or Contact(0.0, None, RUNNING)
+    return compute_glance(table or a_table(), SPEC, "rpi4", contact, **options)
 
 
 def test_its_numbers_are_those_of_the_windows():
@@ -120,13 +120,33 @@ def test_one_screen_says_what_a_user_asks():
 @pytest.mark.parametrize(
     ("contact", "ended", "stored", "words"),
     [
-        (Contact(7200.0, RUNNING, "rpi4: could not connect."), None, "", ["OUT OF REACH", "known 2 h ago"]),
-        (Contact(None, {}, "rpi4: could not connect."), None, "", ["has never seen it", "check its power"]),
-        (Contact(5.0, {**RUNNING, "state": "dead"}), None, "", ["RUNNER GONE", "starts its runner again"]),
-        (Contact(5.0, {**RUNNING, "state": "ended"}), "duration", "", ["it ended (duration)", "soak attach"]),
-        (Contact(5.0, RUNNING, "gone"), "duration", "reports/s1", ["ended", "stored in reports/s1"]),
         (
-            Contact(5.0, {"state": "running"}),
+            Contact(7200.0, 7200.0, RUNNING, "rpi4: could not connect."),
+            None,
+            "",
+            ["OUT OF REACH", "known 2 h ago"],
+        ),
+        (
+            Contact(None, None, {}, "rpi4: could not connect."),
+            None,
+            "",
+            ["has never seen it", "check its power"],
+        ),
+        (
+            Contact(0.0, None, {**RUNNING, "state": "dead"}),
+            None,
+            "",
+            ["RUNNER GONE", "starts its runner again"],
+        ),
+        (
+            Contact(0.0, None, {**RUNNING, "state": "ended"}),
+            "duration",
+            "",
+            ["it ended (duration)", "soak attach"],
+        ),
+        (Contact(0.0, None, RUNNING, "gone"), "duration", "reports/s1", ["ended", "stored in reports/s1"]),
+        (
+            Contact(0.0, None, {"state": "running"}),
             None,
             "",
             ["nobody has collected", "until `harness soak attach"],
@@ -144,7 +164,7 @@ def test_nothing_observed_yet_is_no_error():
         start_s=empty, end_s=empty, life=empty.astype(np.int32), merged=empty.astype(np.int32), channels={},
         latency={}, variants={}, events=(), lives=(), last_seq=0, first_seq=0,
     )  # fmt: skip
-    seen = glance(table, Contact(1.0, {"state": "running", "t_ns": 0}))
+    seen = glance(table, Contact(1.0, None, {"state": "running", "t_ns": 0}))
     assert seen.coverage_ratio is None
     text = describe(seen)
     assert "too early to say" in text
