@@ -201,6 +201,7 @@ class Collector:
             self._lose(error)
             return None
         self._failures = 0
+        self._check_progress(visit.status)
         return visit
 
     def stop(self, soaks: SoakClient, reason: str, deadline_s: float) -> bool:
@@ -223,7 +224,6 @@ class Collector:
         if self._stop_reason is not None and not ended:
             soaks.stop(self._ledger.soak_id, self._token, self._stop_reason)
         self._ledger.note_status(self._token, status.raw, self._clock.realtime_ns())
-        self._check_progress(status)
         now_s = self._seen_at_s = self._clock.now_s()
         cost_s = now_s - began_s
         return Visit(status, fetched, status.t_ns / NS_PER_S, cost_s, resumed, lost_s, ended)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,13 @@ class SoakDevice:
         self.started = 0
         self.requests: list[str] = []
         self.cut_visits = 0  # so many more visits fail
+        self.living = False  # whether its runner lives
+        self.start_lives = True  # whether one that is started goes on living
+        self.on_stop: Callable[[str], None] = lambda reason: None  # what its runner does then
+        self._lock: int | None = None
         (home / "envs").mkdir(parents=True)
         self.request("soak_start", {"spec": self.spec})
-        self.started = 0
+        self.started, self.living = 0, False
 
     @property
     def folder(self) -> SoakFolder:
@@ -100,6 +105,9 @@ class SoakDevice:
     ) -> Reply:
         """Answer as an agent does."""
         self.requests.append(op)
+        if op == "soak_stop":
+            self.on_stop(str((args or {})["reason"]))
+        self._hold_lock(self.living)
         place = Place(str(self.home), "agent.pyz", self._start_runner, _NoHooks)
         try:
             answer = SOAK_OPS[op](place, Args(op, dict(args or {})))
@@ -118,7 +126,16 @@ class SoakDevice:
 
     def _start_runner(self, folder: SoakFolder, location: str) -> int:
         self.started += 1
+        self.living = self.start_lives
         return 1000 + self.started
+
+    def _hold_lock(self, wanted: bool) -> None:
+        """Have the runner's lock held, as by a living runner, or free."""
+        if wanted and self._lock is None:
+            self._lock = self.folder.take_lock()
+        elif not wanted and self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 class _NoHooks(BootHooks):
