@@ -25,6 +25,7 @@ Channels = Mapping[str, Floats]  # "<stream>/<kind>" → values, (n_windows,)
 # "Low-Traffic Services and Error Budget Alerting")
 MIN_ERRORS = 2
 _EPS_S = 1e-6
+_GAP = 0.5  # chosen: of a window; more unseen between two of them starts a duration anew
 _DEVICE_WIDE = ("rss_ratio", "mem_used_ratio")
 _BY_STREAM = ("error_ratio", "busy_ratio", "throughput_per_s", "latency_mean_ns", "latency_p99_ns")
 
@@ -245,7 +246,7 @@ def _scan(rule: Rule, start_s: Floats, end_s: Floats, values: Floats) -> list[Al
             "<=": values <= rule.threshold,
         }[rule.op]
     broken = np.ones(values.size, dtype=bool)
-    broken[1:] = (start_s[1:] - end_s[:-1] > end_s[1:] - start_s[1:] + _EPS_S) | (beyond[1:] != beyond[:-1])
+    broken[1:] = (start_s[1:] - end_s[:-1] > _GAP * (end_s[1:] - start_s[1:])) | (beyond[1:] != beyond[:-1])
     first = np.flatnonzero(broken)
     last = np.append(first[1:], values.size) - 1
     fired: list[Alert] = []
@@ -325,7 +326,7 @@ class AlertWatch:
     def _step(self, start_s: float, end_s: float, row: Mapping[str, float]) -> list[Alert]:
         if self._first_s is None:
             self._first_s = start_s
-        gap = start_s - self._last_s > end_s - start_s + _EPS_S
+        gap = start_s - self._last_s > _GAP * (end_s - start_s)
         self._last_s = end_s
         fired = []
         for state in self._states:

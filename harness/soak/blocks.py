@@ -98,7 +98,7 @@ def gather(
     warm = start < levels.start_s[level] + settings.warmup_s - 1e-6
     group = _runs(level, number, warm.astype(np.int64))
     first = np.flatnonzero(np.diff(group, prepend=-1))
-    last = np.append(first[1:], at.size) - 1
+    last = np.append(first[1:], at.size)[: first.size] - 1
     observed = np.bincount(group, weights=end - start) if at.size else np.empty(0)
     value = reduce(at, group)
     kept = ~warm[first] & (observed >= _MIN_FILLED * settings.block_s) & np.isfinite(value)

@@ -12,10 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from harness.model import Condition, Fidelity, Measurement, SoakSettings, SoakTable
+from harness.model import Condition, Fidelity, Measurement, Scope, SoakSettings, SoakTable
 from harness.soak.alerts import Alert, evaluate
 from harness.soak.drift import drift_settings, judge_drift
-from harness.soak.policy import DEFAULT, JudgedEvent, count_events, event_conditions, judge_events
+from harness.soak.policy import (
+    DEFAULT,
+    JudgedEvent,
+    count_events,
+    describe,
+    event_conditions,
+    judge_events,
+)
 from harness.stats.proportions import clopper_pearson
 from harness.units import format_duration, format_ratio
 
@@ -72,7 +79,7 @@ def judge_soak(
     )
     return Judged(
         measurements,
-        (*event_conditions(events), *alerts.conditions, *_records(table)),
+        (*event_conditions(events), *alerts.conditions, *_alarmed(alerts.fired, settings), *_records(table)),
         _reasons(cover, events, alerts.fired, table),
         {
             "compressed": compressed,
@@ -216,6 +223,14 @@ def _alerts(fired: Sequence[Alert], settings: SoakSettings, windows: int) -> tup
     )
 
 
+def _alarmed(fired: Sequence[Alert], settings: SoakSettings) -> tuple[Condition, ...]:
+    """Return a breached condition where the policy says that an alert invalidates what is timed."""
+    if not fired or settings.policy.get("alert") != "invalid":
+        return ()
+    seen = f"{len(fired)} fired, the first {fired[0].describe()}"
+    return (Condition("soak: alerts", seen, "none", False, "See what caused it.", Scope.ABSOLUTE),)
+
+
 def _records(table: SoakTable) -> tuple[Condition, ...]:
     """Return what is known of records lost or double; nothing where all are there once."""
     found = []
@@ -256,7 +271,8 @@ def _reasons(
         lines.append("no window was observed")
     failing = [j.event for j in events if j.judged == "FAIL"]
     if failing:
-        lines.append(f"{len(failing)} events that fail it, the first {_described(failing[0])}")
+        count = "1 event that fails it" if len(failing) == 1 else f"{len(failing)} events that fail it"
+        lines.append(f"{count}, the first {describe(failing[0])}")
     lines += [f"alert {alert.describe()}" for alert in fired[:1]]
     if table.ended is None:
         lines.append("it hasn't ended, as far as was collected")
@@ -266,9 +282,3 @@ def _reasons(
         said = f"{format_duration(cover.observed_s)} of {format_duration(cover.expected_s)} observed"
         lines.append(said)
     return tuple(lines)
-
-
-def _described(event: Any) -> str:
-    from harness.soak.policy import describe
-
-    return describe(event)

@@ -138,7 +138,7 @@ def event_conditions(judged: Iterable[JudgedEvent]) -> tuple[Condition, ...]:
     return tuple(
         Condition(
             f"soak: {kind}",
-            f"{len(events)} times, the first {describe(events[0])}",
+            f"{'once' if len(events) == 1 else f'{len(events)} times'}, the first {describe(events[0])}",
             "none",
             False,
             _REMEDIES.get(kind, f"See what caused it, or set soak.policy.{kind}."),

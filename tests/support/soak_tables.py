@@ -30,7 +30,7 @@ def a_table(
     window_s: float = 300.0,
     *,
     streams: Sequence[str] = ("main",),
-    calls: float = 1.0,  # of a stream in a window
+    calls: float = 4.0,  # of a stream in a window
     call_ns: float = 5e6,
     channels: Mapping[str, npt.ArrayLike] | None = None,
     events: Sequence[SoakEvent] = (),
