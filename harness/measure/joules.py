@@ -261,7 +261,7 @@ class _Refused:
 def _problems(seen: Seen, refused: Sequence[_Refused]) -> tuple[str, ...]:
     """Return what is wrong, a sentence a channel: many windows fail for one reason."""
     told = {pick.name: _flaws(seen.captures[pick.name]) for pick in seen.power}
-    for name in dict.fromkeys(r.channel for r in refused):
+    for name in dict.fromkeys(r.channel for r in refused if r.channel not in seen.unseen):
         first, *more = [r.what for r in refused if r.channel == name]
         what = f"{name}: {first}" if name else first
         what += f", and {len(more)} more windows don't count" if more else ""
