@@ -38,9 +38,13 @@ GOALS: dict[tuple[str, str, int], tuple[float, float | None]] = {
 }
 _ABOUT_STEPS = (
     "Mean error (worst error) of networks that the fit has not seen. One factor is the virtual clock times a "
-    "constant; the last column chooses up to three of eight terms by error alone, without the network in turn."
+    "constant; the last column chooses up to three of eight terms by error alone, without the network in "
+    "turn."
 )
-_ABOUT_FITS = "What the terms cost, fitted on all networks, and how often a band from the other networks held the board's time:"
+_ABOUT_FITS = (
+    "What the terms cost, fitted on all networks, and how often a band that rests on the other networks held "
+    "the board's time:"
+)
 _ABOUT_NETWORKS = "Each network on one thread, estimated by the fit of the others:"
 COVERAGE = Goal("ours", low=0.85, high=0.95)
 

@@ -44,6 +44,7 @@ class Network:
 
     name: str
     precision: str
+    input_shape: tuple[int, ...]  # width, height, channels
     features: Features
     virtual_ms: float  # on the emulated board's clock, one thread
     board_ms: Mapping[int, float]  # by number of threads
@@ -152,6 +153,7 @@ def _network(name: str, section: Section) -> Network:
     found = Network(
         name=name,
         precision=section.text("precision", required=True) or "",
+        input_shape=section.integers("input_shape", at_least=1),
         features=Features(**plain) if plain else NOTHING,  # type: ignore[arg-type]
         virtual_ms=section.quantity("virtual_ms", "1", required=True, at_least=0.0) or 0.0,
         board_ms=times,
@@ -226,6 +228,7 @@ def render(calibration: Calibration) -> str:
         lines += [
             f"[networks.{_text(network.name)}]",
             f"precision = {_text(network.precision)}",
+            f"input_shape = {list(network.input_shape)}",
             f"virtual_ms = {network.virtual_ms:.6g}",
             f"board_ms = {{ {times} }}",
             f"[networks.{_text(network.name)}.features]",

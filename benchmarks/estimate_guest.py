@@ -1,0 +1,73 @@
+"""Runs ON THE EMULATED BOARD: one network under ncnn, its last inference between the counting plugin's marks.
+
+    estimate_guest.py PARAM WIDTH HEIGHT CHANNELS INFERENCES
+
+Weights are empty, as in ncnn's own benchmark. Prints one JSON line: each inference's nanoseconds. Only the
+standard library and ncnn.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import sys
+import time
+
+import ncnn
+
+ARM, BEGIN, END, DISARM = 96, 97, 98, 99  # harness/emulation/plugins/count.c
+HINT, RETURN = 0xD503201F, 0xD65F03C0
+
+
+def mark(number):
+    """Return a function that executes HINT #number, which does nothing but show itself to the plugin."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write((HINT | number << 5).to_bytes(4, "little") + RETURN.to_bytes(4, "little"))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    function = ctypes.CFUNCTYPE(None)(address)
+    function.page = page  # it stays as long as the function
+    return function
+
+
+def load(path):
+    """Return the network with the allocators that ncnn's benchmark uses, and those allocators: they outlive
+    it.
+    """
+    allocators = ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
+    net = ncnn.Net()
+    net.opt.lightmode = True
+    net.opt.num_threads = 1
+    net.opt.blob_allocator, net.opt.workspace_allocator = allocators
+    if net.load_param(path) or net.load_model(ncnn.DataReaderFromEmpty()):
+        raise SystemExit("ncnn can't load " + path)
+    return net, allocators
+
+
+def main(path, width, height, channels, inferences):
+    net, _allocators = load(path)
+    name, outputs = net.input_names()[0], net.output_names()
+    image = ncnn.Mat((width, height, channels))
+    image.fill(0.01)
+    marks = {number: mark(number) for number in (ARM, BEGIN, END, DISARM)}
+    times_ns = []
+    for index in range(inferences):
+        if index == inferences - 2:
+            marks[ARM]()  # the one before is counted too, into the caches only
+        if index == inferences - 1:
+            marks[BEGIN]()
+        begin_ns = time.monotonic_ns()
+        extractor = net.create_extractor()
+        extractor.input(name, image)
+        for output in outputs:
+            extractor.extract(output)
+        times_ns.append(time.monotonic_ns() - begin_ns)
+    marks[END]()
+    marks[DISARM]()
+    print(json.dumps({"times_ns": times_ns}), flush=True)
+    os._exit(
+        0
+    )  # the blobs that Python still holds outlive their allocators otherwise, which ncnn calls fatal
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *(int(argument) for argument in sys.argv[2:6]))
