@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.errors import ConfigError, nearest
 from harness.model import Condition, SoakSettings, SoakTable
 from harness.soak.alert_rules import BURN_RATE, Rule, parse_rules, unit_of
-from harness.stats.histograms import percentile_by_group
+from harness.soak.signals import (
+    BY_STREAM,
+    DEVICE_WIDE,
+    Channels,
+    Floats,
+    compute_signals,
+    ratio_of,
+    signal_names,
+    signals_of,
+    sources,
+    worst_of,
+)
 from harness.units import format_duration, format_quantity
-
-Floats = npt.NDArray[np.float64]
-Channels = Mapping[str, Floats]  # "<stream>/<kind>" → values, (n_windows,)
 
 # chosen: one failed call is no rate; where calls are few it would burn any budget (the Workbook's chapter 5,
 # "Low-Traffic Services and Error Budget Alerting")
 MIN_ERRORS = 2
 _EPS_S = 1e-6
 _GAP = 0.5  # chosen: of a window; more unseen between two of them starts a duration anew
-_DEVICE_WIDE = ("rss_ratio", "mem_used_ratio")
-_BY_STREAM = ("error_ratio", "busy_ratio", "throughput_per_s", "latency_mean_ns", "latency_p99_ns")
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def check_signals(rules: Iterable[Rule], channels: Iterable[str]) -> None:
     """
     names = list(channels)
     streams = {n.partition("/")[0] for n in names} - {"device"}
-    names += [f"device/{kind}" for kind in _DEVICE_WIDE] + [f"{s}/{k}" for s in streams for k in _BY_STREAM]
+    names += [f"device/{kind}" for kind in DEVICE_WIDE] + [f"{s}/{k}" for s in streams for k in BY_STREAM]
     known = dict.fromkeys(names, np.empty(0))
     problems = [
         f"`{rule.text}`: nothing is called `{rule.signal}`{nearest(rule.signal, signal_names(known))}"
@@ -112,97 +116,13 @@ def _not_observable(rule: Rule, channels: Channels) -> Condition:
     )
 
 
-# --- signals --------------------------------------------------------------------------------------
-
-
-def signals_of(table: SoakTable, ram_bytes: float | None = None) -> dict[str, Floats]:
-    """Return a table's channels and what is computed of them, by "<stream>/<kind>", (n_windows,) each."""
-    found = {**table.channels, **compute_signals(table.channels, table.end_s - table.start_s, ram_bytes)}
-    group = np.arange(table.start_s.size)
-    for stream, h in table.latency.items():
-        values = percentile_by_group(h.offset, h.index, h.count, group, 99.0)
-        found[f"{stream}/latency_p99_ns"] = values
-    return found
-
-
-def compute_signals(channels: Channels, seconds: Floats, ram_bytes: float | None = None) -> dict[str, Floats]:
-    """Return what is computed of channels over windows of `seconds`, (n_windows,). NaN where it can't be."""
-    found: dict[str, Floats] = {}
-    none = np.full(seconds.size, np.nan)
-    ram = channels.get("device/ram_bytes", none)
-    if ram_bytes:
-        ram = np.full(seconds.size, float(ram_bytes))
-    held = [values for name, values in sorted(channels.items()) if name.endswith("/rss_bytes")]
-    if held:
-        read = np.isfinite(held).any(axis=0)
-        found["device/rss_ratio"] = _ratio(np.where(read, np.nansum(held, axis=0), np.nan), ram)
-    free = channels.get("device/mem_available_bytes")
-    if free is not None:
-        found["device/mem_used_ratio"] = 1 - _ratio(free, ram)
-    for stream in (name.removesuffix("/calls") for name in channels if name.endswith("/calls")):
-        calls = channels[f"{stream}/calls"]
-        found[f"{stream}/error_ratio"] = _ratio(channels.get(f"{stream}/errors", none), calls)
-        found[f"{stream}/busy_ratio"] = _ratio(channels.get(f"{stream}/busy_ns", none), 1e9 * seconds)
-        found[f"{stream}/throughput_per_s"] = _ratio(calls, seconds)
-        found[f"{stream}/latency_mean_ns"] = _ratio(channels.get(f"{stream}/sum_ns", none), calls)
-    return found
-
-
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    found: Floats = np.divide(part, whole, out=np.full(part.size, np.nan), where=whole > 0)
-    return found
-
-
-def signal_names(channels: Iterable[str]) -> tuple[str, ...]:
-    """Return every name that a rule may use: of a channel, of its kind, and of a kind at a site."""
-    names = {BURN_RATE}
-    for name in channels:
-        kind, _, site = name.partition("/")[2].partition(".")
-        names |= {name, kind} | ({f"{_plain(site)}_{kind}"} if site else set())
-    return tuple(sorted(names))
-
-
-def sources(signal: str, channels: Iterable[str]) -> tuple[str, ...]:
-    """Return the channels that a rule's signal means; the worst of them counts.
-
-    "main/rss_bytes" is one channel; "rss_bytes" that of every stream; "temp_c" that of every sensor, and
-    "npu_temp_c" that of the sensors whose site has `npu` in its name.
-    """
-    names = list(channels)
-    if signal in names:
-        return (signal,)
-    kinds = {name: name.partition("/")[2].partition(".") for name in names}
-    alike = tuple(name for name in names if kinds[name][0] == signal)
-    if alike:
-        return alike
-    return tuple(
-        name
-        for name in names
-        if (place := kinds[name][2] or name.partition("/")[0])
-        and signal.endswith(f"_{kinds[name][0]}")
-        and signal.removesuffix(f"_{kinds[name][0]}") in _plain(place)
-    )
-
-
-def _plain(site: str) -> str:
-    return re.sub(r"\W+", "_", site).strip("_")
-
-
-def _worst(signal: str, channels: Channels, *, upwards: bool) -> Floats:
-    stacked = np.stack([channels[name] for name in sources(signal, channels)])
-    fill = -np.inf if upwards else np.inf
-    filled = np.where(np.isfinite(stacked), stacked, fill)
-    worst: Floats = filled.max(axis=0) if upwards else filled.min(axis=0)
-    return np.where(np.isfinite(stacked).any(axis=0), worst, np.nan)
-
-
 # --- a whole table --------------------------------------------------------------------------------
 
 
 def _values(rule: Rule, start_s: Floats, end_s: Floats, channels: Channels, availability: float) -> Floats:
     """Return what the rule looks at for each window, (n_windows,); NaN where it isn't known."""
     if rule.signal != BURN_RATE:
-        return _worst(rule.signal, channels, upwards=rule.upwards)
+        return worst_of(rule.signal, channels, upwards=rule.upwards)
     streams = [name.removesuffix("/calls") for name in channels if name.endswith("/calls")]
     burns = [_burn(rule, start_s, end_s, channels, stream, availability) for stream in streams]
     found = np.full(start_s.size, np.nan)
@@ -222,7 +142,7 @@ def _burn(
     for number, span_s in enumerate(sorted(rule.windows_s, reverse=True)):
         first = np.searchsorted(start_s, end_s - span_s - _EPS_S)
         n, bad = calls[after] - calls[first], errors[after] - errors[first]
-        rate = _ratio(bad, n) / (1 - availability)
+        rate = ratio_of(bad, n) / (1 - availability)
         rate[end_s - start_s[:1] < span_s - _EPS_S] = np.nan  # not so long ago yet
         if number == 0:
             rate = np.where((bad < MIN_ERRORS) & np.isfinite(rate), 0.0, rate)
@@ -310,44 +230,56 @@ class AlertWatch:
         new = np.flatnonzero(table.start_s >= self._last_s - _EPS_S)
         if not new.size:
             return ()
-        channels = signals_of(table, self._ram_bytes)
-        fired: list[Alert] = []
-        for i in new:
-            row = {name: float(values[i]) for name, values in channels.items()}
-            fired += self._step(float(table.start_s[i]), float(table.end_s[i]), row)
-        return tuple(fired)
+        channels = {name: values[new] for name, values in signals_of(table, self._ram_bytes).items()}
+        return tuple(self._steps(table.start_s[new].tolist(), table.end_s[new].tolist(), channels))
 
     def take(self, start_s: float, end_s: float, values: Mapping[str, float]) -> tuple[Alert, ...]:
         """Take one window, its values by channel ("main/rss_bytes"), and return what it fires."""
         arrays = {name: np.array([value]) for name, value in values.items()}
         more = compute_signals(arrays, np.array([end_s - start_s]), self._ram_bytes)
-        return tuple(self._step(start_s, end_s, {**values, **{n: float(v[0]) for n, v in more.items()}}))
+        return tuple(self._steps([start_s], [end_s], {**arrays, **more}))
 
-    def _step(self, start_s: float, end_s: float, row: Mapping[str, float]) -> list[Alert]:
-        if self._first_s is None:
-            self._first_s = start_s
-        gap = start_s - self._last_s > _GAP * (end_s - start_s)
-        self._last_s = end_s
+    def _steps(self, start_s: Sequence[float], end_s: Sequence[float], channels: Channels) -> list[Alert]:
+        looked_at = [self._looked_at(state.rule, len(start_s), channels) for state in self._states]
+        counts = {
+            name.removesuffix("/calls"): (
+                np.nan_to_num(values).tolist(),
+                np.nan_to_num(channels.get(f"{name.removesuffix('/calls')}/errors", 0 * values)).tolist(),
+            )
+            for name, values in channels.items()
+            if name.endswith("/calls")
+        }
         fired = []
-        for state in self._states:
-            value = self._value(state, start_s, end_s, row)
-            found = _advance(state, start_s, end_s, value, gap=gap)
-            fired += [found] if found else []
+        for i, (start, end) in enumerate(zip(start_s, end_s, strict=True)):
+            if self._first_s is None:
+                self._first_s = start
+            gap = start - self._last_s > _GAP * (end - start)
+            self._last_s = end
+            now = {stream: (calls[i], errors[i]) for stream, (calls, errors) in counts.items()}
+            for state, values in zip(self._states, looked_at, strict=True):
+                value = values[i] if values is not None else self._worst_burn(state, start, end, now)
+                found = _advance(state, start, end, value, gap=gap)
+                fired += [found] if found else []
         return fired
 
-    def _value(self, state: _State, start_s: float, end_s: float, row: Mapping[str, float]) -> float:
-        rule = state.rule
-        if rule.signal != BURN_RATE:
-            read = [row[n] for n in sources(rule.signal, row) if math.isfinite(row[n])]
-            return (max(read) if rule.upwards else min(read)) if read else math.nan
-        streams = [name.removesuffix("/calls") for name in row if name.endswith("/calls")]
-        burns = [self._burn(state, start_s, end_s, row, stream) for stream in streams]
+    def _looked_at(self, rule: Rule, n: int, channels: Channels) -> list[float] | None:
+        """Return what a rule looks at for each window; None of a burn rate, which looks back."""
+        if rule.signal == BURN_RATE:
+            return None
+        if not sources(rule.signal, channels):
+            return [math.nan] * n
+        values: list[float] = worst_of(rule.signal, channels, upwards=rule.upwards).tolist()
+        return values
+
+    def _worst_burn(
+        self, state: _State, start_s: float, end_s: float, now: Mapping[str, tuple[float, float]]
+    ) -> float:
+        burns = [self._burn(state, start_s, end_s, stream, *counts) for stream, counts in now.items()]
         return max((b for b in burns if not math.isnan(b)), default=math.nan)
 
     def _burn(
-        self, state: _State, start_s: float, end_s: float, row: Mapping[str, float], stream: str
+        self, state: _State, start_s: float, end_s: float, stream: str, calls: float, errors: float
     ) -> float:
-        calls, errors = (_or_0(row.get(f"{stream}/{key}", 0.0)) for key in ("calls", "errors"))
         rates = []
         for number, span_s in enumerate(sorted(state.rule.windows_s, reverse=True)):
             recent = state.recent.setdefault((stream, span_s), deque())
@@ -365,10 +297,6 @@ class AlertWatch:
             else:
                 rates.append(sums[1] / sums[0] / (1 - self._availability))
         return math.nan if any(math.isnan(rate) for rate in rates) else min(rates)
-
-
-def _or_0(value: float) -> float:
-    return value if math.isfinite(value) else 0.0
 
 
 def _advance(state: _State, start_s: float, end_s: float, value: float, *, gap: bool) -> Alert | None:

@@ -14,7 +14,8 @@ from support.soak_tables import a_table, pick
 from harness.errors import ConfigError
 from harness.model import SoakSettings
 from harness.soak.alert_rules import SHIPPED, parse_rule, parse_rules
-from harness.soak.alerts import AlertWatch, check_signals, evaluate, sources
+from harness.soak.alerts import AlertWatch, check_signals, evaluate
+from harness.soak.signals import sources
 
 MIN = 60.0
 QUIET = SoakSettings(window_s=MIN)  # its rules are the shipped ones
