@@ -90,8 +90,9 @@ class Runner:
 
     def _reason(self, now_ns: int) -> Optional[str]:
         """Return why the soak ends now, None if it doesn't."""
-        if self._folder.stop_reason() is not None:
-            return "stopped"
+        asked = self._folder.stop_reason()
+        if asked is not None:
+            return asked if asked.startswith("aborted: ") else "stopped"  # an alert that did it is named
         if all(stream.gave_up for stream in self._streams):
             return "aborted: every stream gave up"
         over = now_ns >= self._spec.duration_ns and self._start_ns >= self._spec.duration_ns
