@@ -229,6 +229,9 @@ def find_rise(t_ns: Times, values: Values, around_ns: int, reach_ns: int) -> Edg
 
 MIN_MATCH = 0.7  # correlation of the trace with the pulses (chosen: noise as high as the pulses leaves 0.7)
 _GRID_NS = 5_000_000  # the traces are laid on, to look for the pulses
+_SMOOTH_RATIO = (
+    1 / 8
+)  # of a pulse: over so much noise is averaged, to look for the pulses and for faint edges
 
 
 def find_pulses(
@@ -253,27 +256,46 @@ def find_pulses(
     shape = np.zeros(at.size)
     for on, off in pulses:
         shape[(at >= on) & (at < off)] = 1.0
-    grid = np.arange(0, int(t[-1] - t[0]), _GRID_NS)
-    half = grid.size // 2
+    smooth = _smoothed(t, v, round(pad * _SMOOTH_RATIO))
+    half = smooth.size // 2
     kept = slice(max(0, half - shape.size), None) if last else slice(0, half + shape.size)
-    laid = np.interp(grid, (t - t[0]).astype(np.float64), v)[kept]
-    match = _correlation(laid, shape)
+    grid = np.arange(smooth.size) * _GRID_NS + _GRID_NS // 2  # a cell's mean stands for its middle
+    match = _correlation(smooth[kept], shape)
     if not match.size or float(match.max()) < MIN_MATCH:
         return None
     shift = int(t[0]) + int(grid[kept][int(match.argmax())]) - begin
-    found = []
+    found, step = [], float(np.median(np.diff(t)))
     for edge, sign in (
         (moment, sign) for pulse in pulses for moment, sign in zip(pulse, (1, -1), strict=True)
     ):
-        seen = find_rise(t, sign * v, edge + shift, pad // 2)
+        near = (edge + shift, pad // 2)
+        seen = find_rise(t, sign * v, *near)
+        if seen is None:  # noise as high as the step: it takes many samples to see it
+            seen, step = find_rise(grid + t[0], sign * smooth, *near), max(step, float(_GRID_NS))
         if seen is not None:
             found.append(seen.at_ns - edge)
     if len(found) < len(pulses):
         return None
     middle = int(np.median(found))
     spread = float(np.median(np.abs(np.array(found) - middle))) * 2
-    step = float(np.median(np.diff(t)))
     return Offset((pulses[0][0] + pulses[-1][1]) // 2, float(middle), spread + step / 2)
+
+
+def _smoothed(t_ns: Times, values: Values, over_ns: int) -> Values:
+    """Return the trace on a grid from its first sample on: means of each cell, then over `over_ns`, (m,).
+
+    A cell without a sample has what the line between its neighbours has.
+    """
+    cell = ((t_ns - t_ns[0]) // _GRID_NS).astype(np.int64)
+    counts = np.bincount(cell)
+    sums = np.bincount(cell, weights=values)
+    some = counts > 0
+    at = np.arange(counts.size)
+    laid = np.interp(at, at[some], sums[some] / counts[some])
+    width = max(1, over_ns // _GRID_NS) | 1  # odd: an edge stays where it is
+    padded = np.pad(laid, width // 2, mode="edge")
+    smooth: Values = np.convolve(padded, np.full(width, 1.0 / width), mode="valid")
+    return smooth
 
 
 def _correlation(trace: Values, shape: Values) -> Values:

@@ -178,3 +178,17 @@ def test_pulses_that_dont_show_give_no_clock():
     assert find_pulses(t, np.full(v.size, 2.0), first) is None
     assert find_pulses(t[:5], v[:5], first) is None
     assert find_pulses(t, v, []) is None
+
+
+@pytest.mark.parametrize("noise_w", [3.0, 6.0])
+def test_pulses_below_the_noise_of_a_fast_meter_are_found_by_averaging(noise_w):
+    """Pulses of 3 W; a single sample says little, five thousand a second do."""
+    offset_ns = 1_700_000_000 * S + 3 * S // 10
+    t, v, first, later = pulsed(5000, offset_ns, 0.0)
+    v = v + np.random.default_rng(5).normal(0, noise_w, v.size)
+    for pulses, last in ((first, False), (later, True)):
+        found = find_pulses(t, v, pulses, last=last)
+        assert found is not None
+        assert abs(found.offset_ns - offset_ns) <= found.uncertainty_ns
+        assert found.uncertainty_ns < 0.05 * S
+    assert find_pulses(t, np.random.default_rng(6).normal(2, noise_w, v.size), first) is None
