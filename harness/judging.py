@@ -77,10 +77,18 @@ def judge(measurement: Measurement, budget: Budget | None, direction: str) -> Ju
 
 def _judge_own(m: Measurement, limit: float, direction: str) -> tuple[Verdict, tuple[str, ...]]:
     if m.limit_rule == "point":
+        if limit == 0 and direction == LOWER and _is_count(m):
+            return Verdict.FAIL, (f"{_named(m)}: {m.value:.0f}, expected none",)
         return _judge_point(m, limit, direction, "its tolerance of {}")
     if m.limit_rule == "confidence":
         return _judge_confidence(m, limit, direction, "its limit of {}")
     raise ValueError(f"{m.metric}: unknown rule {m.limit_rule!r} of its limit; valid: {', '.join(RULES)}")
+
+
+def _is_count(m: Measurement) -> bool:
+    """Return whether `m` counts something, and something is there."""
+    row, value = METRICS.get(m.metric), m.value or 0.0
+    return row is not None and row.unit == "1" and value > 0 and float(value).is_integer()
 
 
 def _judge_budget(

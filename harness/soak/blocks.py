@@ -102,7 +102,8 @@ def gather(
     observed = np.bincount(group, weights=end - start) if at.size else np.empty(0)
     value = reduce(at, group)
     kept = ~warm[first] & (observed >= _MIN_FILLED * settings.block_s) & np.isfinite(value)
-    parts = max(1, min(FINE, int(settings.block_s / float(np.median(end - start))))) if at.size else 1
+    typical_s = max(float(np.median(end - start)), 1e-3) if at.size else settings.block_s
+    parts = max(1, min(FINE, int(settings.block_s / typical_s)))
     inside = kept[group] if at.size else np.empty(0, dtype=bool)
     if not fine or parts == 1 or not inside.any():
         nothing = np.empty(0)

@@ -33,6 +33,7 @@ from harness.soak.limits import KINDS, MEMORY, DriftKind, DriftLimit, limit_of
 from harness.stats.differences import mover_difference_interval
 from harness.stats.drift import MIN_POINTS, DriftSlope, drift_slope, implied_lag1
 from harness.stats.sawtooth import MIN_TROUGHS, find_drops, find_troughs
+from harness.units import format_duration
 
 Flags = npt.NDArray[np.bool_]
 
@@ -182,8 +183,8 @@ def _judge(
     if isinstance(found, str):
         needed = settings.warmup_s + MIN_POINTS * settings.block_s
         why = (
-            f"not judged: needs {needed / _HOUR_S:.3g} h, {MIN_POINTS} blocks of "
-            f"{settings.block_s / _HOUR_S:.3g} h after {settings.warmup_s / _HOUR_S:.3g} h of warm-up; "
+            f"not judged: needs {format_duration(needed)}, {MIN_POINTS} blocks of "
+            f"{format_duration(settings.block_s)} after {format_duration(settings.warmup_s)} of warm-up; "
             f"{found}"
         )
         m = _measurement(subject, None, None, (why,))
@@ -276,7 +277,8 @@ def _reasons(
     if room > 0 and reach > room and span_h > 0:
         # an interval of a slope narrows with the time to the power of 3/2, were the noise the same
         needed = span_h * (reach / room) ** (2 / 3)
-        reasons.append(f"some {needed:.0f} h after warm-up would tell, were its noise the same")
+        told = format_duration(3600 * needed, 2)
+        reasons.append(f"some {told} after warm-up would tell, were its noise the same")
     elif sign * good > 0 and room > 0:
         reasons.append("it does drift, within its limit")
     return tuple(reasons)

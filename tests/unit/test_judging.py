@@ -253,3 +253,11 @@ def test_an_unknown_rule_of_its_own_limit_is_no_verdict():
     m = Measurement("crashes", 0.0, None, None, 1, Fidelity.MEASURED, limit=0.0, limit_rule="guess")
     with pytest.raises(ValueError, match="unknown rule 'guess'"):
         judge(m, None, "lower")
+
+
+def test_of_what_there_may_be_none_the_count_is_told():
+    m = Measurement(
+        "crashes", 2.0, 2.0, 2.0, 864, Fidelity.MEASURED, reasons=("the first at 3 h",), limit=0.0
+    )
+    assert judge(m, None, "lower").reasons == ("crashes: 2, expected none", "the first at 3 h")
+    assert judge(replace(m, value=0.0, low=0.0, high=0.0), None, "lower").verdict is Verdict.PASS

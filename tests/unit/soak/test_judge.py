@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.soak_tables import HOUR_S, a_table, ar1, pick
 
 from harness.errors import ConfigError
@@ -447,3 +449,44 @@ def test_against_a_known_good_soak_the_difference_counts(leak, verdict):
     (row,) = [r for r in found.settings["drift"] if r["series"] == "main/rss_bytes"]
     assert row["baseline"]["verdict"] == verdict.value
     assert row["baseline"]["slope_per_h"] == pytest.approx(leak, abs=0.05e6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_whatever_a_table_holds_it_is_judged_and_what_was_not_seen_does_not_pass(seed):
+    rng = np.random.default_rng(seed)
+    hours, window_s = float(rng.choice([0.1, 3.0, 9.0, 30.0])), float(rng.choice([60.0, 300.0]))
+    n = int(hours * HOUR_S / window_s)
+
+    def holes(values):
+        return np.where(rng.random(n) < rng.choice([0.0, 0.3, 1.0]), np.nan, values)
+
+    lives = tuple(
+        SoakLife(i + 1, float(at), float(rng.uniform(0, 900)), "realtime", f"boot-{i}")
+        for i, at in enumerate([0.0, *np.sort(rng.uniform(0, hours * HOUR_S, rng.integers(0, 4)))])
+    )
+    kinds = ("reboot", "crash", "child_restarted", "throttled", "power_cut", "clock_step", "odd")
+    events = tuple(
+        SoakEvent(
+            float(rng.uniform(-10, hours * HOUR_S + 10)), str(rng.choice(kinds)), "", stream="main", life=1
+        )
+        for _ in range(rng.integers(0, 6))
+    )
+    channels = {
+        "main/rss_bytes": holes(rng.choice([0.0, 6e7]) + rng.normal(0, rng.choice([0.0, 1e6]), n)),
+        "main/calls": holes(np.floor(rng.uniform(0, 5, n))),
+        "main/errors": np.floor(rng.uniform(0, 2, n)),
+        "main/fds": np.round(rng.uniform(10, 12, n)),
+        "device/temp_c.cpu": holes(rng.uniform(40, 90, n)),
+    }
+    keep = rng.random(n) < rng.choice([0.0, 0.5, 0.995, 1.0])
+    table = a_table(hours, window_s, channels=channels, lives=lives, events=events, keep=keep)
+    found = judged(table, settings_of(hours, window_s, alerts=("temp_c > 80 for 5min", "npu_temp_c > 1")))
+    json.dumps(to_plain(found.settings), allow_nan=False)
+    coverage = verdict_of(found, "coverage_ratio").verdict
+    assert coverage is (PASS if keep.sum() * window_s >= 0.99 * hours * HOUR_S else OPEN)
+    if not np.nansum(table.channels["main/calls"]):
+        assert verdict_of(found, "soak_calls").verdict is OPEN
+    for m in found.measurements:
+        assert m.low is None or m.value is None or m.low <= m.value
+        assert m.high is None or m.value is None or m.value <= m.high
