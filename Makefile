@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test lint check bench bench-full models golden docs clean
+.PHONY: help demo test nightly lint check bench bench-full models golden docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -20,6 +20,11 @@ demo: $(VENV)/.ready ## install, build the emulated Pi, measure a model on it, r
 test: $(VENV)/.ready ## all tests, with the emulated device and the browser
 	@sh tools/setup.sh --host-packages emulation tests
 	@$(BIN)/pytest tests
+
+nightly: $(VENV)/.ready ## a compressed 72-hour soak of a demo model on the emulated Pi, then the gate
+	@sh tools/setup.sh --host-packages emulation
+	@$(BIN)/pytest suites/ --device rpi4 --plan suites/nightly.toml --soak 72h
+	@$(BIN)/harness gate reports/latest
 
 lint: $(VENV)/.ready ## ruff and strict mypy
 	@$(BIN)/ruff check .

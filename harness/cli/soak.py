@@ -32,14 +32,15 @@ from harness.workbench import Workbench
 _SOAK = """Soaks keep a model at work for hours or days on a device that needs nobody meanwhile: what it sees
 stays on its own disk until somebody collects it. `pytest suites/ --device NAME --soak 72h` starts one and
 waits; these commands do the parts. docs/soak.md tells the whole."""
-_START = """Start a soak and return: it runs on its device by itself. Settings are the plan's and those of
-devices.toml (docs/configuration.md, Soaks); options go before them.
+_START = """Start a soak and return: it runs on its device by itself.
 
-    harness soak start --device rpi4 --model door.onnx --duration 72h --cycle "every 2 s"."""
+    harness soak start --device rpi4 --model door.onnx --duration 72h --cycle "every 2 s"
+
+Settings are the plan's and those of devices.toml (docs/configuration.md, Soaks); options go before them."""
 _STATUS = """Show how a soak stands: how far, how much of it was observed, calls and errors, latency and
 memory now against the first hour, the last events, alerts that are on, who collects. Asks the device, and
-falls back on what is known here where that is out of reach. Disturbs nobody who collects. Without an ID: the
-only soak that is under way, else the list."""
+falls back on what is known here where that is out of reach. Disturbs nobody who collects. Without an ID:
+the only soak that is under way, else the list."""
 _ATTACH = """Collect a soak until it ends, then judge it, store it as a session and render its report. Goes on
 where the last collector stopped, from any host that reaches the device. Ctrl-C leaves the soak running.
 

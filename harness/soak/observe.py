@@ -63,18 +63,14 @@ def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | 
 
 def runner_cost(table: SoakTable, spool_bytes: int | None) -> dict[str, float | None]:
     """Return what the runner itself took: share of a core, most memory, bytes on disk a day."""
-    cpu_ns = table.channels.get("device/runner_cpu_ns", np.empty(0))
-    used_ns = passed_s = 0.0
-    for life in np.unique(table.life):
-        # it counts from the runner's start, so what came before a life's first window is left out
-        mine = (table.life == life) & np.isfinite(cpu_ns) if cpu_ns.size else np.zeros(0, dtype=bool)
-        if mine.sum() > 1:
-            used_ns += float(cpu_ns[mine][-1] - cpu_ns[mine][0])
-            passed_s += float(table.end_s[mine][-1] - table.end_s[mine][0])
+    used_ns = table.channels.get("device/runner_cpu_ns", np.empty(0))  # of each window
+    seen = np.isfinite(used_ns)
+    long_s = table.end_s - table.start_s
+    passed_s = float(long_s[seen].sum()) if seen.size else 0.0
     rss = table.channels.get("device/runner_rss_bytes", np.empty(0))
-    observed_s = float((table.end_s - table.start_s).sum())
+    observed_s = float(long_s.sum())
     return {
-        "cpu_ratio": used_ns / 1e9 / passed_s if passed_s > 0 else None,
+        "cpu_ratio": float(used_ns[seen].sum()) / 1e9 / passed_s if passed_s > 0 else None,
         "rss_bytes_max": float(np.nanmax(rss)) if np.isfinite(rss).any() else None,
         "spool_bytes_per_day": spool_bytes * 86400 / observed_s if spool_bytes and observed_s > 0 else None,
     }

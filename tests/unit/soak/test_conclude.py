@@ -51,7 +51,7 @@ def test_a_quiet_soak_passes_and_the_report_reads_all_of_it(tmp_path):
     assert series["soak.t_s"].tolist() == [i + 0.5 for i in range(10)]
     assert series["main/throughput_per_s"].tolist() == [50.0] * 10
     assert soak.runner.rss_bytes_max == 12_000_000
-    assert soak.runner.cpu_ratio == pytest.approx(1e-6)
+    assert soak.runner.cpu_ratio == pytest.approx(4.5e-6)  # i µs in window i of 1 s
     assert soak.runner.spool_bytes_per_day > 86400 * 100
     html = (done.folder / "report.html").read_text()
     assert "20250101-000000-abcd" in html or "soak" in html
