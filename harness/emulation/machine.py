@@ -106,12 +106,14 @@ class Machine:
         """Wait until the guest's drivers have found the I2C bus; it takes a moment after a cold boot."""
         self._control("sensors")
 
-    def set_spin(self, on: bool) -> None:
+    def set_spin(self, on: bool, *, at_most_s: int | None = None) -> None:
         """Let the busy loop of the timing profile run, or stop it: then idle guest time costs no wall time.
 
-        Any agent that starts lets it run again. Raises DeviceError where there is no such loop.
+        Any agent that starts lets it run again. With `at_most_s` the guest stops it after so many of its own
+        seconds, whatever becomes of this process. Raises DeviceError where there is no such loop.
         """
-        self._control("spin on" if on else "spin off")
+        limit = f" {at_most_s}" if on and at_most_s is not None else ""
+        self._control(f"spin on{limit}" if on else "spin off")
 
     def _control(self, line: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """Send a request to the guest's console: a word, then perhaps another."""

@@ -35,6 +35,7 @@ from harness.units import format_duration
 Reach = Callable[[], AbstractContextManager[SoakClient]]
 
 NS_PER_S = 1e9
+SHORTEST_POLL_S = 1.0
 _HOLDER = re.compile(r".*@(?P<host>\S+) pid (?P<pid>\d+)")
 
 
@@ -47,6 +48,7 @@ class CollectSettings:
     """
 
     poll_s: float = 15.0
+    first_poll_s: float = 5.0  # while the pace of a compressed soak isn't known
     longest_poll_s: float = 120.0  # where visits fail: back-off doubles up to this
     lease_s: float = 300.0
     stall_s: float = 900.0
@@ -153,6 +155,7 @@ class Collector:
         self._seen_at_s = self._clock.now_s()
         self._stop_reason: str | None = None
         self._told_gap = False
+        self._paced: tuple[float, float] | None = None  # (soak time, ours) at the visit before
 
     @property
     def token(self) -> int:
@@ -178,7 +181,7 @@ class Collector:
                         continue  # at once
                     if self._power is not None and self._power.run_due(self._ledger, visit.status.t_ns):
                         self._moved_at_s = self._clock.now_s()
-                self._clock.sleep(self._pause_s())
+                self._clock.sleep(self._pause_s(visit))
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(how_to_attach(self._ledger.soak_id))
             raise
@@ -322,11 +325,28 @@ class Collector:
         self._ledger.add_event("link_back", status.t_ns, text, {"lost_s": lost_s})
         return lost_s
 
-    def _pause_s(self) -> float:
-        if self._failures == 0:
-            return self._settings.poll_s
+    def _pause_s(self, visit: Visit | None) -> float:
+        """Return the wait until the next visit: less where the soak's end is near, more after failures."""
+        if visit is not None:
+            left_s = visit.status.duration_ns / NS_PER_S - visit.t_s
+            speed = self._speed(visit.t_s)
+            soon_s = self._settings.first_poll_s if speed is None else left_s / speed + SHORTEST_POLL_S
+            return min(self._settings.poll_s, max(SHORTEST_POLL_S, soon_s))
         longest = max(self._settings.poll_s, self._settings.longest_poll_s)
         return float(min(longest, max(1.0, self._settings.poll_s / 4) * 2 ** (self._failures - 1)))
+
+    def _speed(self, t_s: float) -> float | None:
+        """Return how much faster soak time passed than ours since the visit before; None: not known yet.
+
+        It is 1 but for a compressed soak.
+        """
+        if not self._spec.get("compressed"):
+            return 1.0
+        now_s = self._clock.now_s()
+        before, self._paced = self._paced, (t_s, now_s)
+        if before is None or now_s <= before[1] or t_s <= before[0]:
+            return None
+        return (t_s - before[0]) / (now_s - before[1])
 
     def _estimate_t_ns(self) -> int:
         """Return soak time now as far as it can be known here: what was seen last, and the time since.

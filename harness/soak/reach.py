@@ -24,6 +24,9 @@ from harness.soak.collector import CollectSettings, Reach
 # A compressed soak's time runs a thousand times as fast: a lease in the device's time would be over between
 # two visits. Another collector has to say that it takes over.
 COMPRESSED_LEASE_S = 1e8
+# A visit takes some three of the guest's seconds. If this host is killed during one, idle time flies again
+# after so many: some minutes of wall time.
+VISIT_AT_MOST_S = 60
 COMPRESSED = CollectSettings(
     poll_s=15.0, longest_poll_s=30.0, lease_s=COMPRESSED_LEASE_S, stall_s=240.0, give_up_s=1800.0
 )
@@ -82,7 +85,7 @@ def _paced(machine: Machine, compressed: bool | None) -> Iterator[_Pace]:
     if machine.profile is not Profile.TIMING:
         yield pace
         return
-    machine.set_spin(True)
+    machine.set_spin(True, at_most_s=None if compressed is None else VISIT_AT_MOST_S)
     try:
         yield pace
     except BaseException as error:

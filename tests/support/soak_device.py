@@ -43,7 +43,7 @@ def spec(soak_id: str = SOAK_ID, **changes: Any) -> dict[str, Any]:
     return {
         "version": 1,
         "id": soak_id,
-        "duration_ns": 10 * 10**9,
+        "duration_ns": 3600 * 10**9,
         "window_ns": 10**9,
         "restart": {"crash": True, "reboot": True, "max_per_h": 3},
         "slice_ns": 10**9,

@@ -94,6 +94,25 @@ def test_it_collects_until_the_end_and_tells_each_visit(device: SoakDevice, ledg
     assert kinds(ledger) == []
 
 
+def test_the_last_visit_comes_when_the_end_is_due(tmp_path: Path, world: World):
+    device = SoakDevice(tmp_path / "d", duration_ns=14 * 10**9)
+    ledger = Ledger.create(tmp_path, device.spec, {})
+    grow(device, 8)()
+    world.steps = [grow(device, 12), grow(device, 14)]
+    Collector(device.visit, ledger, settings=SETTINGS, clock=world).run()
+    assert world.slept == [8.0, 4.0]  # 7 s and 3 s were left, and a second for the runner
+
+
+def test_a_compressed_soak_is_visited_at_its_own_pace(tmp_path: Path, world: World):
+    # 3 and 4 s of soak time in 5 and 10 s of ours: nearer the end, visits follow each other faster
+    device = SoakDevice(tmp_path / "d", duration_ns=12 * 10**9, compressed=True)
+    ledger = Ledger.create(tmp_path, device.spec, {})
+    grow(device, 3)()
+    world.steps = [grow(device, 6), grow(device, 10), grow(device, 14)]
+    Collector(device.visit, ledger, settings=SETTINGS, clock=world).run()
+    assert world.slept == pytest.approx([5.0, 10.0, 3 / 0.4 + 1])
+
+
 def test_a_lost_link_is_waited_out_with_growing_pauses_and_told(
     device: SoakDevice, ledger: Ledger, world: World
 ):
