@@ -211,6 +211,8 @@ def render(calibration: Calibration) -> str:
     lines += [f"{key} = {_text(getattr(calibration, key))}" for key in _TEXTS]
     lines += [f"schedule_format = {calibration.schedule_format}", ""]
     for precision, threads in calibration.settings():
+        if len(calibration.points(precision, threads)) <= len(PHYSICAL):
+            continue  # kept as data; too few to fit
         fit = calibration.fit(precision, threads)
         shares = zip(fit.terms, fit.coefficients_ns, strict=True)
         lines += [
@@ -245,5 +247,5 @@ def _text(value: str) -> str:
 
 
 def save(path: Path, calibration: Calibration) -> None:
-    """Write a calibration. Raises DataError where its networks are too few to fit."""
+    """Write a calibration, with a fit of each setting that has the networks for one."""
     write_text(path, render(calibration))
