@@ -14,10 +14,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, nearest
+from harness.model import ChannelKind
+from harness.soak.table import DEVICE_UNITS, STREAM_UNITS
 from harness.units import UNITS, parse_quantity
 
 BURN_RATE = "burn_rate"
+# computed of the device's channels, and of each stream's (signals.py)
+DEVICE_WIDE = ("rss_ratio", "mem_used_ratio")
+BY_STREAM = ("error_ratio", "busy_ratio", "throughput_per_s", "latency_mean_ns", "latency_p99_ns")
+# the last part of every signal; what a device doesn't have of them is not observable, no mistake
+KINDS = (
+    *STREAM_UNITS,
+    "errors",
+    *DEVICE_UNITS,
+    *(str(kind) for kind in ChannelKind),
+    *DEVICE_WIDE,
+    *BY_STREAM,
+)
 # 2% of a 30-day error budget in 1 h and 5% in 6 h, each with a short window that ends the alert soon after
 # its cause (Google, The Site Reliability Workbook, 2018, chapter 5, table 5-8)
 SHIPPED = ("burn_rate(1h, 5min) > 14.4", "burn_rate(6h, 30min) > 6")
@@ -84,6 +98,9 @@ def parse_rule(text: str) -> Rule:
         if signal == BURN_RATE:
             raise ConfigError(f"`{text}`: over how long? As `burn_rate(1h) > 14.4`")
         raise ConfigError(f"`{text}`: only burn_rate is over windows; for how long: `{signal} > 1 for 5min`")
+    kind = signal.rpartition("/")[2].partition(".")[0]
+    if signal != BURN_RATE and not any(kind == known or kind.endswith(f"_{known}") for known in KINDS):
+        raise ConfigError(f"`{text}`: nothing is called `{signal}`{nearest(kind, (*KINDS, BURN_RATE))}")
     try:
         spans = tuple(_duration_s(part) for part in windows.split(",")) if windows is not None else ()
         threshold = parse_quantity(match["threshold"], unit_of(signal))

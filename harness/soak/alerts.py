@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from harness.errors import ConfigError, nearest
+from harness.errors import nearest
 from harness.model import Condition, SoakSettings, SoakTable
 from harness.soak.alert_rules import BURN_RATE, Rule, parse_rules, unit_of
 from harness.soak.signals import (
-    BY_STREAM,
-    DEVICE_WIDE,
     Channels,
     Floats,
     compute_signals,
@@ -85,24 +83,6 @@ def evaluate(table: SoakTable, settings: SoakSettings, *, ram_bytes: float | Non
     ended = table.ended or ""
     found = [replace(a, aborted=ended.startswith("aborted") and a.rule in ended) for a in fired]
     return Evaluated(tuple(sorted(found, key=lambda a: (a.fired_s, a.rule))), tuple(conditions))
-
-
-def check_signals(rules: Iterable[Rule], channels: Iterable[str]) -> None:
-    """Raise ConfigError for rules about what isn't among `channels` ("main/rss_bytes"), naming the nearest.
-
-    What is computed from channels needs not be among them.
-    """
-    names = list(channels)
-    streams = {n.partition("/")[0] for n in names} - {"device"}
-    names += [f"device/{kind}" for kind in DEVICE_WIDE] + [f"{s}/{k}" for s in streams for k in BY_STREAM]
-    known = dict.fromkeys(names, np.empty(0))
-    problems = [
-        f"`{rule.text}`: nothing is called `{rule.signal}`{nearest(rule.signal, signal_names(known))}"
-        for rule in rules
-        if rule.signal != BURN_RATE and not sources(rule.signal, known)
-    ]
-    if problems:
-        raise ConfigError(problems, where="soak.alerts")
 
 
 def _not_observable(rule: Rule, channels: Channels) -> Condition:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.errors import ConfigError, nearest
 from harness.model import Condition, Fidelity, Measurement, Scope, SoakEvent, SoakSettings, SoakTable
-from harness.soak_settings import JUDGED_EVENTS, JUDGEMENTS
 from harness.units import format_duration
 
 DEFAULT: Mapping[str, str] = {
@@ -42,22 +40,6 @@ class JudgedEvent:
 
     event: SoakEvent
     judged: str
-
-
-def check_policy(policy: Mapping[str, str]) -> None:
-    """Raise ConfigError for an event that can't be judged, or a word that is none, naming the nearest."""
-    problems = [
-        f"soak.policy.{kind}: no such event{nearest(kind, JUDGED_EVENTS)}"
-        for kind in policy
-        if kind not in JUDGED_EVENTS
-    ]
-    problems += [
-        f"soak.policy.{kind}: expected one of {', '.join(JUDGEMENTS)}, got {word!r}"
-        for kind, word in policy.items()
-        if word not in JUDGEMENTS
-    ]
-    if problems:
-        raise ConfigError(problems)
 
 
 def judge_events(table: SoakTable, settings: SoakSettings) -> list[JudgedEvent]:

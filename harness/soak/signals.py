@@ -15,10 +15,6 @@ from harness.stats.histograms import percentile_by_group
 Floats = npt.NDArray[np.float64]
 Channels = Mapping[str, Floats]  # "<stream>/<kind>" → values, (n_windows,)
 
-# computed, of the device and of each stream
-DEVICE_WIDE = ("rss_ratio", "mem_used_ratio")
-BY_STREAM = ("error_ratio", "busy_ratio", "throughput_per_s", "latency_mean_ns", "latency_p99_ns")
-
 
 def signals_of(table: SoakTable, ram_bytes: float | None = None) -> dict[str, Floats]:
     """Return a table's channels and what is computed of them, by "<stream>/<kind>", (n_windows,) each."""

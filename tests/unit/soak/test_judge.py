@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.soak_tables import HOUR_S, a_table, ar1, pick
 
-from harness.errors import ConfigError
 from harness.judging import judge
 from harness.metrics import METRICS
 from harness.model import Fidelity, SoakEvent, SoakLife, SoakLimits, SoakSettings, SoakTable, Verdict
 from harness.soak.judge import Judged, judge_soak
-from harness.soak.policy import check_policy
+from harness.soak.policy import DEFAULT
+from harness.soak_settings import JUDGED_EVENTS
 from harness.store.codec import to_plain
 
 RAM = 4e9
@@ -225,11 +225,8 @@ def test_the_policy_is_the_plans_to_set():
     assert judged(with_event("clock_step"), settings).conditions[0].ok is False
 
 
-def test_a_policy_of_no_event_names_the_nearest():
-    with pytest.raises(ConfigError) as caught:
-        check_policy({"crsh": "fail", "oom": "ignore"})
-    assert "crsh: no such event; did you mean `crash`?" in str(caught.value)
-    assert "oom: expected one of fail, invalid, note, got 'ignore'" in str(caught.value)
+def test_every_event_that_is_judged_by_default_is_one_that_a_plan_may_judge():
+    assert set(DEFAULT) <= set(JUDGED_EVENTS)
 
 
 def rebooted(*events: SoakEvent) -> Judged:
