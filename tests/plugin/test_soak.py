@@ -1,0 +1,196 @@
+"""Soaks as a user has them on this host: pytest waits for one, Ctrl-C leaves it, the command collects it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.repository import Repository
+from support.tiny import MODELS
+
+from harness.cli.main import main
+from harness.store import read_session
+
+PLAN = f"""
+[release]
+device_types = ["local"]
+required_suites = ["soak"]
+[soak]
+window_s = 0.5
+cycle = "every 10 ms"
+[models.tiny]
+path = "{MODELS}/tiny.onnx"
+[models.other]
+path = "{MODELS}/tiny.onnx"
+[budgets.local.tiny]
+coverage_ratio = "90 %"
+[budgets.local.other]
+coverage_ratio = "90 %"
+"""
+
+
+@pytest.fixture
+def theirs(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """Return a repository with a plan of short windows, and be in it as its user is."""
+    repository.write_plan(PLAN)
+    monkeypatch.chdir(repository.root)
+    monkeypatch.setenv("HIL_HARNESS_STATE", str(repository.root / "state"))
+    return repository
+
+
+def soaks(root: Path) -> list[Path]:
+    return sorted((root / "reports" / "soaks").glob("*"))
+
+
+def until(condition, within_s: float = 60.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("it didn't happen")
+        time.sleep(0.05)
+
+
+def test_a_soak_runs_beside_nothing_else_and_its_session_passes(theirs, capsys):
+    done = theirs.pytest("--device", "local", "--soak", "3s", "--model", "tiny")
+    assert done.returncode == 0, done.output
+    assert "1 passed" in done.output
+    (run,) = done.runs()
+    assert (run["suite"], run["outcome"], run["model"]) == ("soak", "completed", "tiny")
+    told = run["settings"]["soak"]
+    assert (told["duration_s"], told["ended"]) == (3.0, "duration")
+    assert told["streams"][0]["cycle"] == "every 10 ms"
+    verdicts = {r["metric"]: r["verdict"] for r in done.summary()["results"]}
+    assert verdicts["coverage_ratio"] == "PASS"
+    assert verdicts["crashes"] == "PASS"
+    assert verdicts["rss_drift_bytes_per_h"] == "NOT_JUDGED"
+    drift = done.results("rss_drift_bytes_per_h")[0]["reasons"]
+    assert any("not judged: needs" in reason for reason in drift)
+    (calls,) = done.results("soak_calls")
+    assert 100 < calls["value"] <= 301
+    # what collected it knows that it is stored
+    assert main(["soak", "list"]) == 0
+    assert str(theirs.root / "report") in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_it_running_and_attach_ends_it(theirs, capsys):
+    running = theirs.start("--device", "local", "--soak", "6s", "--model", "tiny")
+    until(lambda: any((theirs.root / "reports" / "soaks").glob("*/segments/*.seg")))
+    running.interrupt()
+    left = running.finish()
+    assert left.returncode == 2, left.output
+    (ledger,) = soaks(theirs.root)
+    assert f"harness soak attach {ledger.name}" in left.output
+    assert main(["soak", "status"]) == 0
+    shown = capsys.readouterr().out  # on a busy host it may have ended by now
+    assert f"{ledger.name}  running  tiny on local" in shown or "it ended (duration)" in shown
+    assert main(["soak", "attach"]) == 0
+    said = capsys.readouterr().out
+    assert f"{ledger.name}: PASS" in said
+    folder = theirs.root / "reports" / f"soak-{ledger.name}"
+    (run,) = read_session(folder).runs
+    windows = next(s for s in run.series if s.name == "soak.t_s").values
+    assert windows.size == len(set(windows.tolist())) >= 11  # none lost, none twice, whoever collected it
+    assert run.settings["soak"]["coverage_ratio"] > 0.99
+    assert (folder / "report.html").is_file()
+    assert main(["gate", str(folder)]) in (0, 11)
+
+
+def test_a_collector_that_is_killed_loses_nothing_and_another_host_needs_no_ledger(theirs, capsys, tmp_path):
+    assert main(["soak", "start", "--device", "local", "--model", "tiny", "--duration", "5s"]) == 0
+    (ledger,) = soaks(theirs.root)
+    assert "It needs nobody now" in capsys.readouterr().out
+    ledger.rename(tmp_path / "gone")  # as on a host that has never seen it
+    assert main(["soak", "list"]) == 0
+    assert "no soaks are known here" in capsys.readouterr().out
+    assert main(["soak", "status", "--device", "local", ledger.name]) == 0
+    assert f"{ledger.name}  " in capsys.readouterr().out
+    assert main(["soak", "attach", ledger.name, "--device", "local"]) == 0
+    assert f"{ledger.name}: PASS" in capsys.readouterr().out
+    assert main(["soak", "attach", ledger.name]) == 0  # again: nothing is collected or stored twice
+    assert len(list((theirs.root / "reports").glob("soak-*"))) == 1
+
+
+def test_stop_ends_it_early_which_is_no_pass(theirs, capsys):
+    assert main(["soak", "start", "--device", "local", "--model", "tiny", "--duration", "1h"]) == 0
+    (ledger,) = soaks(theirs.root)
+    assert main(["soak", "stop", "--reason", "the lab closes"]) == 0
+    assert main(["soak", "status"]) == 0
+    shown = capsys.readouterr().out
+    assert "it ended (stopped)" in shown
+    assert "the lab closes" in shown
+    assert main(["soak", "attach", ledger.name]) == 10
+    assert "INCONCLUSIVE" in capsys.readouterr().out
+
+
+def test_an_alert_is_told_and_ends_it(theirs, capsys):
+    text = PLAN.replace("[soak]", '[soak]\nalerts = ["rss_bytes > 1 MB"]\nabort_on_alert = true')
+    theirs.write_plan(text)
+    done = theirs.pytest("--device", "local", "--soak", "30s", "--model", "tiny")
+    assert done.returncode == 1, done.output
+    (run,) = done.runs()
+    told = run["settings"]["soak"]
+    assert told["ended"].startswith("aborted: rss_bytes > 1 MB")
+    assert told["observed_s"] < 20
+    events = [(e["source"], e["kind"]) for e in told["events"]]
+    assert ("host", "alert") in events
+    assert done.results("alerts_fired")[0]["verdict"] == "FAIL"
+
+
+def test_kill_minus_9_of_the_collector(theirs, capsys):
+    running = theirs.start("--device", "local", "--soak", "5s", "--model", "tiny")
+    until(lambda: any((theirs.root / "reports" / "soaks").glob("*/segments/*.seg")))
+    running.signal(signal.SIGKILL)
+    running.finish()
+    (ledger,) = soaks(theirs.root)
+    assert main(["soak", "attach"]) == 0
+    state = json.loads((ledger / "state.json").read_text())
+    assert state["token"] == 2
+    assert "PASS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--soak", "3"), "--soak: '3' has no unit; expected a duration as 72h"),
+        (("--soak", "100ms"), "100 ms is shorter than one window; the shortest soak on local is 500 ms"),
+        (("-m", "soak"), "how long is it to be? Say --soak 72h"),
+        (("--soak",), "expected one argument"),
+    ],
+)
+def test_what_cant_be_meant_is_refused_before_anything_runs(theirs, args, message):
+    done = theirs.pytest("--device", "local", *args)
+    assert done.returncode == 4, done.output
+    assert message in done.output
+    assert not (theirs.root / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('cycle = "every"', "`every` needs more"),
+        ('alerts = ["rss > > 3"]', "rss > > 3"),
+        ('webhook_env = "NO_SUCH_VARIABLE"', "$NO_SUCH_VARIABLE, which isn't set"),
+    ],
+)
+def test_so_is_what_the_plan_gets_wrong(theirs, table, message):
+    theirs.write_plan(PLAN.replace('cycle = "every 10 ms"', table))
+    done = theirs.pytest("--device", "local", "--soak", "3s")
+    assert done.returncode == 4, done.output
+    assert message in done.output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["soak", "attach"], "no soak is under way here"),
+        (["soak", "status", "20250101-000000-abcd"], "no soak `20250101-000000-abcd` is known here"),
+        (["soak", "start", "--device", "local", "--duration", "3s"], "which model? The plan has tiny, other"),
+        (["soak", "start", "--device", "local", "--model", "tiny"], "how long is it to be?"),
+    ],
+)
+def test_so_is_what_the_command_cant_mean(theirs, capsys, args, message):
+    assert main(args) == 2
+    assert message in capsys.readouterr().err
