@@ -96,14 +96,13 @@ def amounts_of(features: Features, terms: Sequence[str]) -> list[float]:
     return [TERMS[name](features) for name in terms]
 
 
-def traits(features: Features) -> dict[str, float]:
-    """Return what decides whether a network is like those of a calibration: its length and its balance."""
-    cycles = max(1.0, float(features.cycles))
-    return {
-        "cycles": cycles,
-        "memory lines per cycle": max(1.0, TERMS["memory_lines"](features)) / cycles,
-        "bytes stored per cycle": max(1.0, TERMS["stored_bytes"](features)) / cycles,
-    }
+def traits(features: Features, terms: Sequence[str] = PHYSICAL) -> dict[str, float]:
+    """Return what decides whether a network is like those of a calibration: its length, and the balance of
+    its terms.
+    """
+    first, *others = terms
+    length = max(1.0, TERMS[first](features))
+    return {first: length} | {f"{o} per {first}": max(1.0, TERMS[o](features)) / length for o in others}
 
 
 def fit_points(points: Sequence[Point], terms: Sequence[str] = PHYSICAL) -> Fit:
@@ -122,7 +121,7 @@ def fit_points(points: Sequence[Point], terms: Sequence[str] = PHYSICAL) -> Fit:
         residuals = nonnegative.leave_one_out(amounts, totals)
     except ValueError as error:
         raise DataError(f"these networks can't be fitted: {error}", where="estimate") from error
-    spans = [traits(p.features) for p in points]
+    spans = [traits(p.features, terms) for p in points]
     return Fit(
         terms=tuple(terms),
         coefficients_ns=tuple(float(c) for c in coefficients),
@@ -140,7 +139,7 @@ def shares_ms(fit: Fit, features: Features) -> dict[str, float]:
 def _beyond(fit: Fit, features: Features) -> dict[str, float]:
     """Return how far each trait lies outside its range, as a share of the range's own width, both as logs."""
     found = {}
-    for key, value in traits(features).items():
+    for key, value in traits(features, fit.terms).items():
         low, high = fit.ranges[key]
         excess = max(math.log(low / value), math.log(value / high), 0.0)
         if excess > 0:

@@ -1,0 +1,142 @@
+"""From what an emulated board showed to a board's milliseconds: which calibration speaks, how surely, and
+if none, why.
+
+A runtime without a calibration of its own borrows another's, a board without the plugin's counts the
+virtual clock's one factor; both say so, and both have wider bands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Iterable, Sequence
+
+from harness.errors import DataError
+from harness.estimate import calibration as calibrations
+from harness.estimate.calibration import Calibration
+from harness.estimate.features import NOTHING, Features
+from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL, Estimate, Fit, estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An estimate with what it rests on; or None, with the reason in `problem`."""
+
+    estimate: Estimate | None
+    problem: str = ""  # why there is none, and what to do
+    calibration: str = ""
+    taken_on: str = ""  # ISO date of its counts
+    source: str = ""  # of its board times
+    mean_error_ratio: float | None = None  # on the calibration's own networks, each left out
+    worst_error_ratio: float | None = None
+    notes: tuple[
+        str, ...
+    ] = ()  # what a reader must know: borrowed, one factor, few networks, outside its range
+
+    def age_days(self, today: datetime.date) -> int:
+        """Return how old the calibration is. Raises ValueError without one."""
+        return (today - datetime.date.fromisoformat(self.taken_on)).days
+
+
+def shipped() -> list[Calibration]:
+    """Return all calibrations that come with the package. Raises ConfigError for a broken one."""
+    return [calibrations.load(path) for path in sorted(calibrations.SHIPPED.glob("*.toml"))]
+
+
+def answer(
+    known: Sequence[Calibration],
+    *,
+    device_type: str,
+    runtime: str,
+    precision: str,
+    threads: int,
+    virtual_ns: float,
+    features: Features | None,
+    confidence: float = CONFIDENCE,
+) -> Answer:
+    """Return what a board of `device_type` would take for one inference.
+
+    `known`: a user's own calibrations before those that ship. `features`: of one inference, on the core of
+    the calibration; None where the plugin could not count: then one factor of `virtual_ns` serves.
+    """
+    of_type = [c for c in known if c.device_type == device_type]
+    chosen = _choose(of_type, runtime, precision, threads)
+    if chosen is None:
+        return Answer(None, problem=_why_none(device_type, precision, threads, of_type))
+    notes = []
+    terms = PHYSICAL if features is not None else ONE_FACTOR
+    if features is None:
+        features = dataclasses.replace(
+            NOTHING, instructions=round(virtual_ns)
+        )  # its clock: a ns an instruction
+        notes.append("by one factor of the virtual clock: the counting plugin was not there")
+    try:
+        fit = chosen.fit(precision, threads, terms)
+        spread = 0.0
+        if chosen.runtime != runtime:
+            spread = family_spread(chosen, threads, terms)
+            notes.append(f"borrowed from {chosen.runtime}: no calibration of {runtime} on {device_type}")
+        made = estimate(fit, features, confidence, spread)
+        if made.board_ms <= 0:
+            raise DataError("it gives no time at all for what was counted")
+    except DataError as error:
+        return Answer(None, problem=f"calibration {chosen.name}: {error}")
+    if fit.few:
+        notes.append(f"only {fit.n} networks")
+    notes += [f"{trait} lies outside the calibration's range" for trait in made.outside]
+    return _describe(chosen, fit, made, notes)
+
+
+def _choose(of_type: Iterable[Calibration], runtime: str, precision: str, threads: int) -> Calibration | None:
+    """Return the first that has such networks, one of the runtime itself before all others."""
+    fitting = [c for c in of_type if len(c.points(precision, threads)) > len(PHYSICAL)]
+    own = [c for c in fitting if c.runtime == runtime]
+    return next(iter(own or fitting), None)
+
+
+def _why_none(device_type: str, precision: str, threads: int, of_type: Sequence[Calibration]) -> str:
+    remedy = "Calibrate one against a real board: `harness devices fit`."
+    if not of_type:
+        return f"no calibration of device type {device_type}. {remedy}"
+    had = ", ".join(sorted({f"{p} on {t}" for c in of_type for p, t in c.settings()}))
+    return f"no calibration of {device_type} for {precision} on {threads} threads; there are: {had}. {remedy}"
+
+
+def family_spread(calibration: Calibration, threads: int, terms: tuple[str, ...] = PHYSICAL) -> float:
+    """Return the largest log error where code of one family is estimated by the fit of another.
+
+    The families are the kernels of each precision: what a runtime whose kernels the fit has not seen may be
+    off by. Raises DataError where the calibration has one family only, so that nothing shows it.
+    """
+    fits = {
+        p: calibration.fit(p, threads, terms)
+        for p, t in calibration.settings()
+        if t == threads and len(calibration.points(p, t)) > len(terms)
+    }
+    errors = [
+        abs(math.log(estimate(fit, point.features).board_ms / point.board_ms))
+        for precision, fit in fits.items()
+        for other in fits
+        if other != precision
+        for point in calibration.points(other, threads)
+    ]
+    if not errors:
+        raise DataError(
+            f"no two families of code on {threads} threads show how far a borrowed fit may be off.",
+            where=f"calibration {calibration.name}",
+            next_step="Calibrate this runtime itself: `harness devices fit`.",
+        )
+    return max(errors)
+
+
+def _describe(chosen: Calibration, fit: Fit, made: Estimate, notes: Sequence[str]) -> Answer:
+    return Answer(
+        estimate=made,
+        calibration=chosen.name,
+        taken_on=chosen.taken_on,
+        source=chosen.source,
+        mean_error_ratio=fit.mean_error_ratio,
+        worst_error_ratio=fit.worst_error_ratio,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,96 @@
+"""Which calibration answers, and what an answer must say of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+import pytest
+
+from harness.errors import DataError
+from harness.estimate import estimator
+from harness.estimate.calibration import Calibration
+
+
+@pytest.fixture(scope="module")
+def known() -> list[Calibration]:
+    return estimator.shipped()
+
+
+@pytest.fixture(scope="module")
+def network(known):
+    (rpi4,) = [c for c in known if c.device_type == "rpi4"]
+    return next(n for n in rpi4.networks if n.name == "mobilenet_v2")
+
+
+def ask(known, network, **changed):
+    asked = {
+        "device_type": "rpi4",
+        "runtime": "ncnn",
+        "precision": "fp32",
+        "threads": 1,
+        "virtual_ns": network.virtual_ms * 1e6,
+        "features": network.features,
+    }
+    return estimator.answer(known, **(asked | changed))
+
+
+def width(answer):
+    return answer.estimate.high_ms / answer.estimate.board_ms
+
+
+def test_a_calibrated_runtime_is_answered_with_its_band_and_its_sources(known, network):
+    done = ask(known, network)
+    assert done.estimate is not None
+    assert done.estimate.low_ms < network.board_ms[1] < done.estimate.high_ms
+    assert (done.calibration, done.notes) == ("rpi4-ncnn", ())
+    assert done.mean_error_ratio == pytest.approx(0.027, abs=0.002)
+    assert "Tencent/ncnn" in done.source
+    assert done.age_days(datetime.date.fromisoformat(done.taken_on) + datetime.timedelta(days=30)) == 30
+
+
+def test_without_counts_one_factor_serves_wider_and_says_so(known, network):
+    counted, plain = ask(known, network), ask(known, network, features=None)
+    assert width(plain) > width(counted)
+    assert "plugin was not there" in plain.notes[0]
+    assert plain.estimate.outside == ()
+
+
+def test_a_runtime_without_a_calibration_borrows_wider_and_says_so(known, network):
+    own, borrowed = ask(known, network), ask(known, network, runtime="litert")
+    assert borrowed.estimate.board_ms == own.estimate.board_ms
+    assert width(borrowed) > 1.15 > width(own)
+    assert "borrowed from ncnn" in borrowed.notes[0]
+
+
+def test_a_calibration_of_the_runtime_itself_comes_first(known, network):
+    own = dataclasses.replace(known[0], name="mine", runtime="litert")
+    assert ask([*known, own], network, runtime="litert").calibration == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"device_type": "jetson"}, "no calibration of device type jetson.*harness devices fit"),
+        ({"precision": "fp16"}, "no calibration of rpi4 for fp16 on 1 threads; there are: fp32 on 1"),
+        ({"threads": 2}, "on 2 threads"),
+    ],
+)
+def test_no_calibration_is_no_estimate_but_a_reason(known, network, changed, says):
+    import re
+
+    done = ask(known, network, **changed)
+    assert done.estimate is None
+    assert re.search(says, done.problem)
+
+
+def test_few_networks_are_marked(known, network):
+    assert ask(known, network, precision="int8").notes[0] == "only 7 networks"
+
+
+def test_one_family_of_code_can_t_be_borrowed_from(known, network):
+    (rpi4,) = [c for c in known if c.device_type == "rpi4"]
+    one = dataclasses.replace(rpi4, networks=tuple(n for n in rpi4.networks if n.precision == "fp32"))
+    with pytest.raises(DataError, match="no two families"):
+        estimator.family_spread(one, 1)
+    assert "no two families" in ask([one], network, runtime="litert").problem
