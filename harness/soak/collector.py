@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +29,7 @@ from harness.errors import (
 from harness.remote.soak import SoakClient, SoakStatus
 from harness.soak.fetch import Fetched, OnRecords, collect_once, repair
 from harness.soak.ledger import Ledger
+from harness.soak.spool import Record
 from harness.units import format_duration
 
 # one visit's way to the device, agent and all; closed when the visit is over
@@ -155,6 +156,8 @@ class Collector:
         self._seen_at_s = self._clock.now_s()
         self._stop_reason: str | None = None
         self._told_gap = False
+        # what earlier collectors have told: a segment that is read again brings it once more
+        self._told_seq = int(ledger.read_state().seen.get("seq", 0))
         self._paced: tuple[float, float] | None = None  # (soak time, ours) at the visit before
 
     @property
@@ -213,7 +216,7 @@ class Collector:
             self._claim(soaks, self._status(soaks))
         done = soaks.stop(self._ledger.soak_id, self._token, reason, deadline_s=deadline_s)
         status = self._status(soaks)
-        collect_once(soaks, self._ledger, self._token, status, self._on_records)
+        collect_once(soaks, self._ledger, self._token, status, self._tell)
         self._ledger.note_status(self._token, status.raw, self._clock.realtime_ns())
         return done
 
@@ -223,13 +226,21 @@ class Collector:
             self._claim(soaks, status)
         lost_s = self._reached_again(status)
         ended, resumed = self._keep_running(soaks, status)
-        fetched = collect_once(soaks, self._ledger, self._token, status, self._on_records)
+        fetched = collect_once(soaks, self._ledger, self._token, status, self._tell)
         if self._stop_reason is not None and not ended:
             soaks.stop(self._ledger.soak_id, self._token, self._stop_reason)
         self._ledger.note_status(self._token, status.raw, self._clock.realtime_ns())
         now_s = self._seen_at_s = self._clock.now_s()
         cost_s = now_s - began_s
         return Visit(status, fetched, status.t_ns / NS_PER_S, cost_s, resumed, lost_s, ended)
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        """Pass on records that are news."""
+        news = [record for record in records if record["seq"] > self._told_seq]
+        if news:
+            self._told_seq = max(record["seq"] for record in news)
+            if self._on_records is not None:
+                self._on_records(news)
 
     def _status(self, soaks: SoakClient) -> SoakStatus:
         try:

@@ -14,7 +14,7 @@ from harness import connect
 from harness.connect.base import Connection
 from harness.connect.qemu import QemuConnection
 from harness.emulation import Machine, Profile, find_machine
-from harness.errors import ConnectionLost, HarnessError
+from harness.errors import ConnectionLost, DataError, HarnessError, UnknownDevice
 from harness.model import Device
 from harness.remote import AgentClient
 from harness.remote.soak import SoakClient
@@ -27,6 +27,9 @@ COMPRESSED_LEASE_S = 1e8
 # A visit takes some three of the guest's seconds. If this host is killed during one, idle time flies again
 # after so many: some minutes of wall time.
 VISIT_AT_MOST_S = 60
+# Chosen: a visit starts an agent, which keeps a core of the board busy for a moment, and the soak's latencies
+# show it.
+LONGEST_POLL_S = 60.0
 COMPRESSED = CollectSettings(
     poll_s=15.0, longest_poll_s=30.0, lease_s=COMPRESSED_LEASE_S, stall_s=240.0, give_up_s=1800.0
 )
@@ -36,14 +39,13 @@ def collect_settings(*, compressed: bool, duration_s: float = 86400.0) -> Collec
     """Return how often to visit, and how long to be patient: a soak of seconds is looked at more often."""
     if compressed:
         return COMPRESSED
-    default = CollectSettings()
-    return replace(default, poll_s=min(default.poll_s, max(1.0, duration_s / 20)))
+    return replace(CollectSettings(), poll_s=min(LONGEST_POLL_S, max(1.0, duration_s / 40)))
 
 
 def reach_for(device: Device, *, compressed: bool | None) -> Reach:
     """Return the way to `device`'s soaks. `compressed` None: not known, the device is asked.
 
-    A visit raises TransientError when the device can't be reached, UnknownDevice when an emulated one has no
+    A visit raises TransientError when the device can't be reached, DataError when an emulated one has no
     supervised machine up (any more: its soak went with it).
     """
 
@@ -53,7 +55,7 @@ def reach_for(device: Device, *, compressed: bool | None) -> Reach:
             with _agent(device, connect.open_connection(device)) as soaks:
                 yield soaks
             return
-        machine = find_machine(device.name)
+        machine = _machine(device)
         if not machine.is_running():
             raise ConnectionLost("its machine is switched off.", where=device.name)
         machines.keep_alive(device.name)
@@ -66,6 +68,18 @@ def reach_for(device: Device, *, compressed: bool | None) -> Reach:
             yield soaks
 
     return visit
+
+
+def _machine(device: Device) -> Machine:
+    try:
+        return find_machine(device.name)
+    except UnknownDevice as error:
+        raise DataError(
+            "its machine isn't up (any more): what wasn't collected went with it.",
+            where=device.name,
+            next_step="A machine that was started for a soak ends with it, or when its lease runs out; "
+            "what is known here is in the soak's folder.",
+        ) from error
 
 
 def any_compressed(soaks: SoakClient) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.agent import wire
 from harness.board import Board
-from harness.errors import ConfigError
+from harness.errors import ConfigError, Unsupported
 from harness.instruments.onboard import declared_chips
 from harness.measure.bench import Bench
 from harness.model import Device, SoakLoad, SoakSettings
@@ -122,6 +122,12 @@ def start_soak(
     then, `attach` finds the soak there. Raises ConfigError, DeviceError, TransientError.
     """
     device = board.device
+    if settings.power_cycle_every_s is not None and device.kind != "qemu":
+        raise Unsupported(
+            "its power can't be switched from here, so it can't be cycled on a schedule.",
+            where=device.name,
+            next_step="Leave out soak.power_cycle_every_s for it.",
+        )
     chips = declared_chips(device.instruments)
     spec = build_spec(
         soak_id or new_soak_id(),

@@ -192,6 +192,20 @@ def test_the_time_without_a_collector_is_told_to_the_next(device: SoakDevice, le
     assert read_table(ledger.folder).missing_seq == ()
 
 
+def test_records_are_told_once_also_when_a_segment_is_read_again(
+    device: SoakDevice, ledger: Ledger, world: World
+):
+    grow(device, 8)()
+    told: list[Record] = []
+    first = Collector(device.visit, ledger, settings=SETTINGS, clock=world, on_records=told.extend)
+    assert first.visit_once() is not None
+    path = ledger.folder / "segments" / "00000002.seg"
+    path.write_bytes(path.read_bytes()[:-10])
+    grow(device, 14)()
+    Collector(device.visit, ledger, settings=SETTINGS, clock=world, on_records=told.extend).run()
+    assert told == RECORDS
+
+
 def test_a_second_collector_is_refused_and_told_who_is_at_it(
     device: SoakDevice, ledger: Ledger, world: World
 ):

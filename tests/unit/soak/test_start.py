@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from harness.agent.soak.spec import parse_spec
-from harness.errors import ConfigError
+from harness.errors import ConfigError, Unsupported
 from harness.measure.bench import Bench
 from harness.model import Device, DeviceType, SoakLoad, SoakSettings, SshAddress
 from harness.soak.ledger import Ledger
@@ -106,6 +106,14 @@ def test_a_spec_that_no_message_holds_is_told(tmp_path: Path):
     plans = [StreamPlan(f"m{i}", (bench(),), "trace t.csv", folder=tmp_path) for i in range(3)]
     with pytest.raises(ConfigError, match="fit into one message"):
         build_spec("s", plans, SETTINGS)
+
+
+def test_a_device_without_a_switch_has_no_power_cycles(tmp_path: Path):
+    made = bench(device=Device("pi", DeviceType("rpi4"), "ssh"), client=Client())
+    settings = SoakSettings(duration_s=7200.0, power_cycle_every_s=3600.0)
+    with pytest.raises(Unsupported, match="pi: its power can't be switched"):
+        start_soak(cast(Any, made.board), [StreamPlan("m", (made,), "closed")], settings, root=tmp_path)
+    assert made.board.client.asked == []  # type: ignore[attr-defined]
 
 
 def test_an_id_begins_with_its_time():
