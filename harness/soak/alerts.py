@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,7 +72,7 @@ def evaluate(table: SoakTable, settings: SoakSettings, *, ram_bytes: float | Non
     ConfigError for a rule that is none.
     """
     rules = parse_rules(settings.alerts)
-    channels = signals_of(table, ram_bytes)
+    channels = signals_of(table, ram_bytes, latency=_about_latency(rules))
     fired, conditions = [], []
     for rule in rules:
         if rule.signal != BURN_RATE and not sources(rule.signal, channels):
@@ -83,6 +83,10 @@ def evaluate(table: SoakTable, settings: SoakSettings, *, ram_bytes: float | Non
     ended = table.ended or ""
     found = [replace(a, aborted=ended.startswith("aborted") and a.rule in ended) for a in fired]
     return Evaluated(tuple(sorted(found, key=lambda a: (a.fired_s, a.rule))), tuple(conditions))
+
+
+def _about_latency(rules: Iterable[Rule]) -> bool:
+    return any(rule.signal.endswith("latency_p99_ns") for rule in rules)
 
 
 def _not_observable(rule: Rule, channels: Channels) -> Condition:
@@ -210,7 +214,9 @@ class AlertWatch:
         new = np.flatnonzero(table.start_s >= self._last_s - _EPS_S)
         if not new.size:
             return ()
-        channels = {name: values[new] for name, values in signals_of(table, self._ram_bytes).items()}
+        rules = [state.rule for state in self._states]
+        every = signals_of(table, self._ram_bytes, latency=_about_latency(rules))
+        channels = {name: values[new] for name, values in every.items()}
         return tuple(self._steps(table.start_s[new].tolist(), table.end_s[new].tolist(), channels))
 
     def take(self, start_s: float, end_s: float, values: Mapping[str, float]) -> tuple[Alert, ...]:

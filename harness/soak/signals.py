@@ -16,11 +16,16 @@ Floats = npt.NDArray[np.float64]
 Channels = Mapping[str, Floats]  # "<stream>/<kind>" → values, (n_windows,)
 
 
-def signals_of(table: SoakTable, ram_bytes: float | None = None) -> dict[str, Floats]:
-    """Return a table's channels and what is computed of them, by "<stream>/<kind>", (n_windows,) each."""
+def signals_of(
+    table: SoakTable, ram_bytes: float | None = None, *, latency: bool = True
+) -> dict[str, Floats]:
+    """Return a table's channels and what is computed of them, by "<stream>/<kind>", (n_windows,) each.
+
+    `latency`: the p99 of each window too, which takes longest.
+    """
     found = {**table.channels, **compute_signals(table.channels, table.end_s - table.start_s, ram_bytes)}
     group = np.arange(table.start_s.size)
-    for stream, h in table.latency.items():
+    for stream, h in table.latency.items() if latency else ():
         values = percentile_by_group(h.offset, h.index, h.count, group, 99.0)
         found[f"{stream}/latency_p99_ns"] = values
     return found

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.agent.soak import histogram as device
+from harness.stats import histograms
 from harness.stats.histograms import (
     MAX_NS,
     bucket_bounds,
@@ -66,6 +67,16 @@ def test_percentiles_are_those_of_the_values_within_half_a_bucket(values, p):
 
 def test_an_empty_histogram_has_no_percentile():
     assert histogram_percentile([], [], 99) is None
+
+
+@pytest.mark.parametrize("group", [[0, 0, 1, 1, 2, 3], [0, -1, 1, -1, 2, 3], [3, 2, 1, 0, 0, -1]])
+def test_many_entries_are_taken_some_at_a_time(monkeypatch, group):
+    rng = np.random.default_rng(0)
+    offset, index = np.arange(7) * 50, rng.integers(0, 900, 300)
+    args = (offset, index, rng.integers(0, 4, 300), group, 99)
+    whole = percentile_by_group(*args)
+    monkeypatch.setattr(histograms, "_AT_ONCE", 60)
+    assert percentile_by_group(*args).tolist() == whole.tolist()
 
 
 @given(st.lists(st.lists(st.integers(1, 10**9), max_size=8), min_size=1, max_size=12), st.data())
