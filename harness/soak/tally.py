@@ -64,20 +64,20 @@ class Tally:
                 self.rss_bytes = float(sum(seen)) if seen else self.rss_bytes
 
     def line(self, visit: Visit) -> str:
-        """Return the line: "31.4 of 72 h, 377 windows, 377 calls, no errors, RSS 38.1 MB, 2 min left"."""
-        parts = [
-            reached(visit.t_s, self._duration_s),
-            f"{self.windows} windows",
-            f"{self.calls} calls",
-            f"{self.errors} errors" if self.errors else "no errors",
-        ]
-        if self.rss_bytes is not None:
-            parts.append(f"RSS {format_bytes(self.rss_bytes)}")
-        if self.last_event:
-            parts.append(f"last: {self.last_event}")
+        """Return the line, what matters most first: a terminal may cut its end off.
+
+        "31.4 of 72 h, 2 min left, no errors, RSS 38.1 MB, 377 windows, last: link_back at 3 h"
+        """
+        parts = [reached(visit.t_s, self._duration_s)]
         left_s = self._left_s(visit.t_s)
         if left_s is not None and not visit.ended:
-            parts.append(f"about {format_duration(round(left_s), 2)} left")
+            parts.append(f"{format_duration(round(left_s), 2)} left")
+        parts.append(f"{self.errors} errors" if self.errors else "no errors")
+        if self.rss_bytes is not None:
+            parts.append(f"RSS {format_bytes(self.rss_bytes)}")
+        parts.append(f"{self.windows} windows")
+        if self.last_event:
+            parts.append(f"last: {self.last_event}")
         return ", ".join(parts)
 
     def _left_s(self, t_s: float) -> float | None:
