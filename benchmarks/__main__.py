@@ -31,6 +31,7 @@ ITEMS = (
     "push",
     "sessions",
     "repeatability",
+    "soak_72h",
     "estimate",
 )
 LONG = ("halfwidths", "detection", "drift")  # quick unless asked for whole
