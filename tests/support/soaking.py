@@ -14,7 +14,7 @@ S = 10**9
 def command_spec(
     connection: Connection, folder: str, tmp_path: Path, *, reboot: bool, duration_s: float = 3600.0
 ) -> dict[str, Any]:
-    """Return the spec of a soak of 100 ms windows, one call each 50 ms; its files are pushed to `folder`."""
+    """Return the spec of a soak: windows of 250 ms, a call every 100 ms. Its files are pushed to `folder`."""
     script, model = f"{folder}/doubling.py", f"{folder}/model"
     (tmp_path / "model").write_bytes(b"no model")
     connection.push(Path(__file__).with_name("doubling_command.py"), script, timeout_s=60)
@@ -31,13 +31,13 @@ def command_spec(
         "env_vars": {},
         "cgroup": {},
     }
-    cycle = {"kind": "every", "period_ns": S // 20}
+    cycle = {"kind": "every", "period_ns": S // 10}
     return {
         "version": 1,
         "id": f"20260102-030405-{secrets.token_hex(2)}",
         "duration_ns": int(duration_s * S),
-        "window_ns": S // 10,
-        "slice_ns": S // 10,
+        "window_ns": S // 4,
+        "slice_ns": S // 4,
         "compressed": False,
         "max_spool_bytes": 64 << 20,
         "reserve_bytes": 1 << 16,

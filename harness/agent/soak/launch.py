@@ -29,6 +29,12 @@ def runner_argv(python: str, agent: str, home: str, soak_id: str) -> List[str]:
     return [python, "-I", "-S", agent, "soak", "--home", home, "--id", soak_id]
 
 
+def archive_of(location: str) -> str:
+    """Return the archive that `location` was unpacked from, where it is there: it can unpack itself again."""
+    archive = location[: -len(".d")]
+    return archive if location.endswith(".pyz.d") and os.path.isfile(archive) else location
+
+
 def start_runner(folder: SoakFolder, location: str) -> int:
     """Start a runner; return its pid when it holds the soak's lock. Raises `internal` with the log's end."""
     argv = runner_argv(sys.executable, location, folder.home, folder.id)
