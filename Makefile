@@ -4,11 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test nightly lint check bench bench-full models golden docs clean
+.PHONY: help demo test nightly lint check bench bench-estimate bench-full models golden docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.ready: pyproject.toml tools/setup.sh
 	@PYTHON=$(PYTHON) sh tools/setup.sh $(VENV)
@@ -37,6 +37,10 @@ bench: $(VENV)/.ready ## the measured claims, as ratios
 	@sh tools/setup.sh --host-packages emulation tests
 	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m benchmarks
+
+bench-estimate: $(VENV)/.ready ## estimated milliseconds against published ones, and what each term gives
+	@$(BIN)/python -m benchmarks estimate
+	@$(BIN)/python -m benchmarks.estimate show
 
 bench-full: $(VENV)/.ready ## the same with the whole detection table; goes on where it was interrupted
 	@sh tools/setup.sh --host-packages emulation tests

@@ -34,6 +34,7 @@ from harness.estimate.calibration import Calibration, Network
 from harness.estimate.counts import parse_counts
 from harness.estimate.features import compute_features
 from harness.model import QemuBoard
+from harness.signals import Termination
 
 GUEST = ROOT / "benchmarks" / "estimate_guest.py"
 PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
@@ -180,7 +181,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="default: the calibration itself")
     given = parser.parse_args(argv)
     path = calibration.SHIPPED / f"{given.calibration}.toml"
-    calibration.save(given.out or path, collect(calibration.load(path), given.models, given.networks))
+    termination = Termination()
+    termination.install()  # the board ends with us
+    try:
+        collected = collect(calibration.load(path), given.models, given.networks)
+    finally:
+        termination.restore()
+    calibration.save(given.out or path, collected)
     print(f"wrote {given.out or path}")
     return 0
 
