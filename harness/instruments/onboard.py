@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.agent.sensors.i2c_ina import CHIPS
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DeviceError
 from harness.instruments.base import Context, Instrument, InstrumentKind, find_channel
 from harness.instruments.options import parse_uncertainty
 from harness.model import Capture, Channel, InstrumentSpec, Reading
@@ -70,9 +70,12 @@ class Onboard:
         self._board: Instrument = context.board
         self._started = False
         there = self._board.channels()
-        chosen = [
-            find_channel(spec.where or spec.name, there, id_) for id_ in spec.options["sensors"]
-        ] or there
+        silent: Mapping[str, str] = getattr(self._board, "silent", {})
+        where = spec.where or spec.name
+        for id_ in spec.options["sensors"]:
+            if id_ in silent and all(channel.id != id_ for channel in there):
+                raise DeviceError(f"`{id_}` is there and doesn't answer: {silent[id_]}.", where=where)
+        chosen = [find_channel(where, there, id_) for id_ in spec.options["sensors"]] or there
         stated = {
             key: spec.options[key]
             for key in ("boundary", "uncertainty_ratio", "uncertainty_abs")

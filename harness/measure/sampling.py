@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness import instruments
 from harness.alignment import ClockMap, Offset, RoundTrip, estimate_offset
 from harness.connect.qemu import QemuConnection
-from harness.errors import ConfigError, Unsupported, nearest
+from harness.errors import ConfigError, DeviceError, Unsupported, nearest
 from harness.instruments import onboard
 from harness.instruments.base import Context, Instrument
 from harness.measure.bench import Bench
@@ -54,7 +54,7 @@ class Gauges:
     picks: tuple[Pick, ...]
     virtual: bool
     own: DeviceSampler | None  # None: another stands for the device's own channels
-    silent: tuple[str, ...] = ()
+    silent: Mapping[str, str] = field(default_factory=dict)  # sensors that don't answer, and why
     _running: list[tuple[Instrument, list[Pick]]] = field(default_factory=list)
     _before: dict[str, Offset] = field(default_factory=dict)
     maps: dict[str, ClockMap] = field(
@@ -95,11 +95,17 @@ class Gauges:
         raise Unsupported(f"no channel shows power; {self.listed()}.", where=self.where, next_step=_NO_METER)
 
     def named(self, name: str, kinds: Sequence[ChannelKind]) -> Pick:
-        """Return the channel of this name. Raises ConfigError where it isn't there, or is of another kind."""
+        """Return the channel of this name.
+
+        Raises ConfigError where it isn't there, or is of another kind; DeviceError where it doesn't answer.
+        """
         by_name = {p.name: p for p in self.picks}
+        why = self.silent.get(name.partition("/")[2])
+        if name not in by_name and why is not None:
+            raise DeviceError(f"`{name}` is there and doesn't answer: {why}.", where=self.where)
         if name not in by_name:
-            what = f"no channel `{name}`{nearest(name, by_name)}. {self.listed().capitalize()}"
-            raise ConfigError(f"{what}.", where=self.where)
+            what = f"no channel `{name}`{nearest(name, by_name)}"
+            raise ConfigError(f"{what}; {self.listed()}.", where=self.where)
         found = by_name[name]
         if found.channel.kind not in kinds:
             wanted = " or ".join(kinds)
@@ -111,7 +117,8 @@ class Gauges:
     def listed(self) -> str:
         """Return what there is, for messages."""
         shown = ", ".join(f"{p.name} ({p.channel.kind})" for p in self.picks) or "none"
-        return f"there are: {shown}" + (f"; silent: {', '.join(self.silent)}" if self.silent else "")
+        silent = "; ".join(f"{id_} ({why})" for id_, why in self.silent.items())
+        return f"there are: {shown}" + (f"; silent: {silent}" if silent else "")
 
     def beside(self, chosen: Sequence[Pick]) -> tuple[Pick, ...]:
         """Return the channels that are recorded beside `chosen`: temperatures, clocks, throttling."""
@@ -229,6 +236,13 @@ def open_gauges(bench: Bench) -> Iterator[Gauges]:
             if all(spec.kind != onboard.NAME for spec in board.device.instruments):
                 found += [_pick(own, channel) for channel in own.channels()]
         for spec in board.device.instruments:
+            if own is None and spec.kind == onboard.NAME:
+                raise ConfigError(
+                    "the host reads an emulated board's chips (board/power_w, board/temp_c …): a sampler "
+                    "there would take time from its one core.",
+                    where=spec.where or spec.name,
+                    next_step="Leave this instrument to physical units.",
+                )
             instrument = instruments.open_instrument(spec, Context(board=own))
             opened.callback(instrument.close)
             found += [_pick(instrument, channel) for channel in instrument.channels()]
@@ -238,7 +252,7 @@ def open_gauges(bench: Bench) -> Iterator[Gauges]:
             picks=tuple(found),
             virtual=board.device.kind == "qemu",
             own=own,
-            silent=tuple(own.silent) if own else (),
+            silent=dict(own.silent) if own else {},
         )
 
 

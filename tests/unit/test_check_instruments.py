@@ -63,3 +63,18 @@ def test_a_boards_own_sensors_are_shown_as_people_read_them(
     out = capsys.readouterr().out
     assert "meter/cpufreq/policy0/policy0/freq_hz: 1500 MHz" in out
     assert "meter/raspberry/firmware/soc/throttle_bits: 0x50005" in out
+
+
+def test_a_named_sensor_that_does_not_answer_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chip = tmp_path / "root/sys/class/hwmon/hwmon0"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("ina226\n")
+    (chip / "power1_input").write_text("garbage\n")
+    monkeypatch.setenv("HIL_AGENT_SENSORS_ROOT", str(tmp_path / "root"))
+    read_spec(tmp_path, 'kind = "onboard"\nsensors = ["hwmon/ina226/power1/power_w"]\n')
+    assert main(["devices", "--devices", str(tmp_path / "devices.toml"), "check", "board"]) != 0
+    out = capsys.readouterr().out
+    assert "`hwmon/ina226/power1/power_w` is there and doesn't answer" in out
+    assert "garbage" in out

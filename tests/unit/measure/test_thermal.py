@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.errors import ConfigError, Unsupported
+from harness.errors import ConfigError, DeviceError, Unsupported
 from harness.instruments.health import compute_health
 from harness.measure.sampling import Gauges, Pick
 from harness.measure.thermal import reach_band, require_band, with_heat
@@ -204,8 +204,21 @@ def test_which_temperature_is_watched():
     named = ThermalSettings(channel="device/freq")
     with pytest.raises(ConfigError, match="`device/freq` shows freq_hz, expected temp_c"):
         watch(gauges(TEMP, FREQ), named)
+    rail = pick("VDD_IN", ChannelKind.VOLTAGE_V)
+    with pytest.raises(ConfigError, match=r"there are: device/temp \(temp_c\), device/VDD_IN \(voltage_v\)"):
+        watch(gauges(TEMP, rail), ThermalSettings(channel="device/tmp"))
     with pytest.raises(ConfigError, match="no channel `device/tmp`; did you mean `device/temp`"):
         watch(gauges(TEMP, FREQ), ThermalSettings(channel="device/tmp"))
+
+
+def test_a_named_sensor_that_is_silent_says_why():
+    quiet = replace(gauges(TEMP), silent={"hwmon/x/p/power_w": "hwmon3/power1_input: Permission denied"})
+    with pytest.raises(
+        DeviceError, match=r"`device/hwmon/x/p/power_w` is there and doesn't answer: hwmon3.*denied"
+    ):
+        quiet.power(["device/hwmon/x/p/power_w"])
+    with pytest.raises(Unsupported, match=r"no channel shows power; .*; silent: hwmon/x/p/power_w \(hwmon3"):
+        quiet.power(())
 
 
 def test_power_is_picked_or_asked_for():
