@@ -30,6 +30,7 @@ LAUNCH_TIMEOUT_S = 30.0
 COLD_BOOT_TIMEOUT_S = 240.0  # takes about 4 s on an idle host; busy ones are much slower
 RESTORE_TIMEOUT_S = 90.0  # takes about 1 s
 BANNER_TIMEOUT_S = 0.6  # QEMU accepts a connection before the guest can, which then never answers
+MAX_BANNER_TIMEOUT_S = 8.0  # chosen: a login takes 0.4 s on a quiet host
 DEFAULT_LIFETIME_S = 12 * 3600.0
 
 
@@ -223,7 +224,7 @@ def wait_ready(machine: Machine, timeout_s: float, *, cold: bool) -> None:
         else:
             _wait_for(machine, lambda: console.is_ready(machine.boot_console_path), deadline, "boot")
         machine.set_unit(deadline - time.monotonic())
-        _wait_for(machine, lambda: _greets(machine.ssh_port), deadline, "SSH greeting")
+        _wait_for(machine, _Greeting(machine), deadline, "SSH greeting")
     except TransientError as error:
         tail = machine.console_tail()
         raise type(error)(
@@ -271,11 +272,29 @@ def _is_loading(machine: Machine) -> bool:
     return bool(machine.qmp.execute("query-status")["status"] == "inmigrate")
 
 
-def _greets(port: int) -> bool:
-    """Return whether an SSH server greets on this port now."""
+class _Greeting:
+    """Asks for an SSH greeting, each time with more patience.
+
+    Short at first: what connects before the guest's network is up is never answered. On a busy host the
+    guest's sshd takes seconds to greet, and those who hang up early only give it more to do.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._timeout_s = BANNER_TIMEOUT_S
+
+    def __call__(self) -> bool:
+        if _greets(self._machine.ssh_port, self._timeout_s):
+            return True
+        self._timeout_s = min(1.5 * self._timeout_s, MAX_BANNER_TIMEOUT_S)
+        return False
+
+
+def _greets(port: int, timeout_s: float) -> bool:
+    """Return whether an SSH server greets on this port within `timeout_s`."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=BANNER_TIMEOUT_S) as stream:
-            stream.settimeout(BANNER_TIMEOUT_S)
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as stream:
+            stream.settimeout(timeout_s)
             return stream.recv(64).startswith(b"SSH-")
     except OSError:
         return False
