@@ -16,9 +16,10 @@ from .links import World
 from .lives import Clocks, Life, begin_life, write_life
 from .spec import Spec, parse_spec
 from .spool import Spool
-from .streams import Rules, S, Stream
+from .streams import Rules, Stream
 from .watch import ClockWatch, KernelLog, Reading, ShortageWatch, ThrottleWatch, Watch
 from .windows import DeviceReader
+from .workers import S
 from .writer import Writer
 
 Details = Dict[str, Any]

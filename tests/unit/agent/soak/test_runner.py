@@ -328,3 +328,46 @@ def test_a_killed_runner_loses_no_written_window(tmp_path: Path, kill_at_s: int)
     second = records[len(before)]
     assert second["t_ns"] == (kill_at_s + 2) * S
     assert second["gap_ns"] == second["t_ns"] - kill_at_s // 10 * 10 * S
+
+
+def test_a_crash_while_the_next_variant_loads_leaves_the_stream_to_it(tmp_path: Path) -> None:
+    def crash(number: int, _t: int) -> int:
+        if number > 19:
+            raise Death()
+        return 900 * MS
+
+    streams = [
+        {
+            "name": "main",
+            "cycle": {"kind": "every", "period_ns": S},
+            "variants": VARIANTS,
+            "switch": {"above": 0.8, "below": 0.5, "hold_windows": 3},
+        }
+    ]
+    it = stage(
+        tmp_path, lambda name, _: crash if name == "main.accurate" else steady(600 * MS), streams=streams
+    )
+    assert it.play() == "duration"
+    assert [e["event"] for e in it.events()] == ["crash", "variant", "child_restarted"]
+    assert it.world.started == ["main.accurate", "main.light"]
+    assert it.total("calls") == 57
+
+
+def test_a_next_variant_that_dies_while_it_loads_leaves_the_stream_as_it_is(tmp_path: Path) -> None:
+    streams = [
+        {
+            "name": "main",
+            "cycle": {"kind": "every", "period_ns": S},
+            "variants": VARIANTS,
+            "switch": {"above": 0.8, "below": 0.5, "hold_windows": 3},
+        }
+    ]
+    broken = Fault("internal", "no room for it")
+    it = stage(
+        tmp_path, lambda name, _: steady(900 * MS) if name == "main.accurate" else broken, streams=streams
+    )
+    assert it.play() == "duration"
+    assert {e["event"] for e in it.events()} == {"crash"}
+    assert it.total("calls") == 57
+    assert {w["streams"]["main"]["variant"] for w in it.windows()} == {"accurate"}
+    assert 1 <= len(it.events()) <= 2  # tried again a minute later at the soonest
