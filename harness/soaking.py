@@ -25,6 +25,7 @@ from harness.soak.alerts import evaluate
 from harness.soak.attach import collect
 from harness.soak.collector import Visit
 from harness.soak.cycles import parse_cycle
+from harness.soak.known_good import soak_numbers
 from harness.soak.ledger import Ledger
 from harness.soak.machines import discard_machine, ensure_machine, expected_lifetime_s
 from harness.soak.reach import reach_for
@@ -194,6 +195,7 @@ def _about(
         run_settings=run_settings(bench),
         plan=plan.raw,
         plan_path=str(plan.path) if plan.path else None,
+        baseline=soak_numbers(target.baseline.recorded if target.baseline else None),
     )
 
 

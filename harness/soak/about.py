@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.model import DeviceFacts, Fidelity, SoakSettings
+from harness.model import DeviceFacts, Fidelity, RecordedBaseline, SoakSettings
 from harness.store.codec import from_plain, to_plain
 
 VERSION = 1
@@ -45,6 +45,7 @@ class About:
     run_settings: Mapping[str, Any] = field(default_factory=dict)
     plan: Mapping[str, Any] = field(default_factory=dict)
     plan_path: str | None = None
+    baseline: RecordedBaseline | None = None  # of a soak that is known to be good
     version: int = VERSION
 
 

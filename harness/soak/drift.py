@@ -33,10 +33,11 @@ from harness.soak.limits import KINDS, MEMORY, DriftKind, DriftLimit, limit_of
 from harness.stats.differences import mover_difference_interval
 from harness.stats.drift import MIN_POINTS, DriftSlope, drift_slope, implied_lag1
 from harness.stats.sawtooth import MIN_TROUGHS, find_drops, find_troughs
-from harness.units import format_duration
+from harness.units import format_duration, format_quantity
 
 Flags = npt.NDArray[np.bool_]
 
+SCENARIO = "soak"  # of a soak's run, and so of what has none of its own
 _HOUR_S = 3600.0
 _CALLS_FOR_P99 = 100  # fewer in a block, and its p99 is its largest
 TIMED = ("latency_p99_ns", "throughput_per_s")
@@ -70,20 +71,20 @@ def judge_drift(
     *,
     ram_bytes: float | None,
     fidelity: Fidelity,
-    baseline: Mapping[str, Any] | None = None,
+    baseline: Sequence[Measurement] = (),
 ) -> list[Drift]:
     """Return a row for each stream and sensor and each kind that was read of it, streams first.
 
-    `fidelity` is that of the device's clock. `baseline` is `settings["soak"]` of a soak that is known to be
+    `fidelity` is that of the device's clock. `baseline` are the measurements of a soak that is known to be
     good: slopes are then also held against its.
     """
-    known = {row["series"]: row for row in (baseline or {}).get("drift", ())}
+    known = {(m.metric, m.scenario or SCENARIO): m for m in baseline}
     total = _total_memory(table, settings)
     rows = []
     for subject in _subjects(table, fidelity):
         blocks, note = _blocks_of(subject, table, settings)
         judged = _judge(subject, blocks, settings, ram_bytes, total, note)
-        rows.append(_against(judged, subject, known.get(subject.series)))
+        rows.append(_against(judged, known.get((subject.kind.metric, subject.scenario or SCENARIO))))
     return rows
 
 
@@ -315,22 +316,33 @@ def _row(
 # --- against a known good soak --------------------------------------------------------------------
 
 
-def _against(found: Drift, subject: _Subject, known: Mapping[str, Any] | None) -> Drift:
+def _against(found: Drift, known: Measurement | None) -> Drift:
     """Return `found` with its slope less that of the known good soak, where both have one."""
     own = found.measurements[0]
-    bounds = [known.get(f"{name}_per_h") if known else None for name in ("slope", "low", "high")]
-    if known is None or own.value is None or own.low is None or own.high is None or None in bounds:
+    if known is None or known.fidelity is not own.fidelity:
         return found
-    value, low, high = (float(v) for v in bounds if v is not None)
-    difference, below, above = mover_difference_interval(own.value, own.low, own.high, value, low, high)
-    limit = own.limit and SHARE_OVER_BASELINE * own.limit
-    scope = f"{own.scenario}, against the baseline" if own.scenario else "soak: against the baseline"
-    why = f"the known good soak drifts by {value:.3g} {METRICS[own.metric].unit}; limit: a tenth of its own"
-    m = replace(own, value=difference, low=below, high=above, limit=limit, scenario=scope, reasons=(why,))
+    if own.value is None or own.low is None or own.high is None:
+        return found
+    if known.value is None or known.low is None or known.high is None:
+        return found
+    difference, low, high = mover_difference_interval(
+        own.value, own.low, own.high, known.value, known.low, known.high
+    )
+    limit = None if own.limit is None else SHARE_OVER_BASELINE * own.limit
+    slope = format_quantity(known.value, METRICS[own.metric].unit)
+    m = replace(
+        own,
+        value=difference,
+        low=low,
+        high=high,
+        limit=limit,
+        scenario=f"{own.scenario or SCENARIO}, against the baseline",
+        reasons=(f"the known good soak drifts by {slope}; limit: a tenth of its own",),
+    )
     verdict = str(judge(m, None, METRICS[m.metric].direction).verdict)
     row = {
         **found.row,
-        "baseline": {"slope_per_h": difference, "low_per_h": below, "high_per_h": above, "verdict": verdict},
+        "baseline": {"slope_per_h": difference, "low_per_h": low, "high_per_h": high, "verdict": verdict},
     }
     return Drift((own, m), row)
 

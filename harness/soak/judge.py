@@ -59,11 +59,11 @@ def judge_soak(
     ram_bytes: float | None,
     compressed: bool,
     fidelity: Fidelity,
-    baseline: Mapping[str, Any] | None = None,
+    baseline: Sequence[Measurement] = (),
 ) -> Judged:
     """Return the judgement of a soak as far as its table goes.
 
-    `fidelity` is that of the device's clock, `baseline` the `settings["soak"]` of a soak known to be good.
+    `fidelity` is that of the device's clock, `baseline` the measurements of a soak known to be good.
     A table without a window is INCONCLUSIVE, never a PASS; nothing here raises for what a soak did.
     """
     cover = coverage_of(table, settings)

@@ -12,6 +12,7 @@ from harness.model import SoakTable
 from harness.soak.about import About
 from harness.soak.channels import TIME_SERIES, channel_series, latency_series
 from harness.soak.judge import judge_soak
+from harness.soak.known_good import known_good
 
 SCENARIO = "soak"
 _TIMES = ("ns", "1/s", "ns/h", "1/s/h")  # units that rest on the clock's pace
@@ -23,12 +24,14 @@ def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | 
     `spool_bytes`: what it took on the device's disk.
     """
     settings = about.settings
+    good, unlike = known_good(about)
     judged = judge_soak(
         table,
         settings,
         ram_bytes=_ram_bytes(about),
         compressed=settings.compressed,
         fidelity=about.fidelity,
+        baseline=good,
     )
     channels, series = channel_series(table)
     latency, edges_s, histograms = latency_series(table, settings.duration_s or 0.0)
@@ -55,7 +58,7 @@ def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | 
     return Observation(
         measurements=tuple(kept),
         series=(*series, *histograms),
-        conditions=tuple(judged.conditions),
+        conditions=(*judged.conditions, *unlike),
         settings={**about.run_settings, "soak": {**told, **judged.settings}},
         scenario=SCENARIO,
     )

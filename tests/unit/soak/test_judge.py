@@ -439,9 +439,9 @@ def test_what_would_tell_more_is_said():
 def test_against_a_known_good_soak_the_difference_counts(leak, verdict):
     good = judged(a_table(channels={"main/rss_bytes": rss(0.2e6, seed=5)}))
     table = a_table(channels={"main/rss_bytes": rss(0.2e6 + leak)})
-    found = judged(table, baseline=good.settings)
+    found = judged(table, baseline=good.measurements)
     assert verdict_of(found, "rss_drift_bytes_per_h").verdict is PASS
-    result = verdict_of(found, "rss_drift_bytes_per_h", "soak: against the baseline")
+    result = verdict_of(found, "rss_drift_bytes_per_h", "soak, against the baseline")
     assert result.verdict is verdict
     (row,) = [r for r in found.settings["drift"] if r["series"] == "main/rss_bytes"]
     assert row["baseline"]["verdict"] == verdict.value
