@@ -127,7 +127,7 @@ def _waited_s() -> float:
 def write_spool(place: Path, hours: int) -> None:
     """Write `place`/spec.json and the segments of a soak of so many hours, seeded."""
     channels = [
-        {"id": f"{kind}.site{n}", "kind": kind, "unit": unit}
+        {"id": f"rail{n}-{kind}", "kind": kind, "unit": unit}
         for n in range(CHANNELS // 4)
         for kind, unit in (("temp_c", "°C"), ("power_w", "W"), ("voltage_v", "V"), ("current_a", "A"))
     ]
@@ -234,7 +234,7 @@ def _windows(first: int, count: int) -> Iterator[dict[str, Any]]:
                 "freq_hz": 1_500_000_000, "throttled_bits": 0, "load1": 1.0,
                 "mem_available_bytes": 1_500_000_000 - 4096 * (i % 97), "ram_bytes": 2_000_000_000,
                 "disk_free_bytes": 9_000_000_000 - 1000 * i,
-                "realtime_minus_boottime_ns": 1_767_225_600 * _NS, "runner_cpu_ns": 2_000_000 * i,
+                "realtime_minus_boottime_ns": 1_767_225_600 * _NS, "runner_cpu_ns": 2_000_000,
                 "runner_rss_bytes": 14_000_000,
             },
         }  # fmt: skip

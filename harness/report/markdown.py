@@ -10,6 +10,7 @@ from harness.gate import OUTCOME
 from harness.model import Fidelity, Release, Result, Run, Verdict
 from harness.report.data import ReportData
 from harness.report.effects import change_of, how_of, interval_of_change, margin_of
+from harness.report.soak_page import soak_lines
 from harness.report.wording import VIRTUAL_NOTE, interval_of, limit_of, scope_of, value_of
 
 SYMBOLS = {
@@ -38,6 +39,7 @@ def session_markdown(data: ReportData) -> str:
         *_list("Why", data.reasons),
         *_list("Problems with the evidence", data.problems),
         *_release(release),
+        *_soaks(data),
         *_tables(data.results, data.runs_by_id),
     ]
     if data.budgets_toml:
@@ -69,6 +71,13 @@ def _release(release: Release, *, heading: str = "###") -> list[str]:
         f"{heading} {SYMBOLS[release.verdict]} Release: {release.verdict.value}",
         *_list("Missing for a pass", release.missing),
         *_list("Reasons", release.reasons),
+    ]
+
+
+def _soaks(data: ReportData) -> list[str]:
+    return [
+        f"{SYMBOLS[verdict]} **{escaped(title)}**: {escaped(line)}"
+        for title, verdict, line in soak_lines(data)
     ]
 
 

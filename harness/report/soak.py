@@ -263,13 +263,3 @@ def histograms(run: Run, soak: Soak, names: LatencyNames) -> Histograms | None:
     if not good.any():
         return None
     return Histograms(edges, bins[good], buckets[good], counts[good])
-
-
-_SUB = 64  # buckets of an octave (docs/soak-format.md)
-
-
-def bucket_edges_ns(index: Ints) -> tuple[Floats, Floats]:
-    """Return (low, high) of histogram buckets in ns, the high end excluded; shapes as `index`."""
-    shift = np.maximum(index // _SUB - 1, 0)
-    low = np.ldexp((index - _SUB * shift).astype(np.float64), shift)
-    return low, low + np.ldexp(1.0, shift)

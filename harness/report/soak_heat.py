@@ -9,13 +9,14 @@ import numpy as np
 
 from harness.model import Fidelity, Run
 from harness.report.figure import Cell, Figure, Panel, scale
-from harness.report.soak import Floats, Histograms, Ints, Soak, bucket_edges_ns, histograms
+from harness.report.soak import Floats, Histograms, Ints, Soak, histograms
 from harness.report.soak_axis import TimeAxis, judged_events, time_axis
+from harness.stats.histograms import bucket_bounds, bucket_middle
 from harness.units import format_quantity
 
 KIND = "soak-heat"
 _MAX_LEVELS = 72  # of latency: what can be told apart in a panel
-_QUANTILES = (0.5, 0.9, 0.99, 0.999)
+_PERCENTILES = (50, 90, 99, 99.9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def _figure(run: Run, soak: Soak, stream: str, held: Histograms, id_: str) -> Fi
         gaps=axis.spans(soak.gaps),
         events=judged_events(soak, stream, axis),
     )
-    columns = ("t_start_s", "t_end_s", "calls", *(f"p{100 * q:g}_ns" for q in _QUANTILES))
+    columns = ("t_start_s", "t_end_s", "calls", *(f"p{p:g}_ns" for p in _PERCENTILES))
     levels = tuple(f"calls_from_{low:.0f}_to_{high:.0f}_ns" for low, high in pairwise(level_edges))
     rows: list[tuple[Cell, ...]] = [
         (
@@ -99,8 +100,8 @@ def _levels(held: Histograms) -> tuple[Ints, Floats]:
     levels = 1 + (last - first) // merged
     counts = np.zeros((levels, held.edges_s.size - 1), dtype=np.int64)
     np.add.at(counts, ((held.bucket - first) // merged, held.bin), held.count)
-    edges, _ = bucket_edges_ns(first + merged * np.arange(levels + 1, dtype=np.int64))
-    return counts, edges
+    edges, _ = bucket_bounds(first + merged * np.arange(levels + 1, dtype=np.int64))
+    return counts, edges.astype(np.float64)
 
 
 def quantiles_ns(held: Histograms) -> tuple[Floats, ...]:
@@ -111,20 +112,20 @@ def quantiles_ns(held: Histograms) -> tuple[Floats, ...]:
     bins = held.edges_s.size - 1
     order = np.lexsort((held.bucket, held.bin))
     where, bucket, count = held.bin[order], held.bucket[order], held.count[order]
-    low, high = bucket_edges_ns(bucket)
-    middle = (low + high) / 2
-    found = [np.full(bins, np.nan) for _ in _QUANTILES]
+    middle = bucket_middle(bucket)
+    found = [np.full(bins, np.nan) for _ in _PERCENTILES]
     starts = np.flatnonzero(np.diff(where, prepend=-1))
     for start, end in zip(starts, [*starts[1:], where.size], strict=True):
         share = np.cumsum(count[start:end])
-        for q, out in zip(_QUANTILES, found, strict=True):
-            out[where[start]] = middle[start + int(np.searchsorted(share, q * share[-1]))]
+        for p, out in zip(_PERCENTILES, found, strict=True):
+            rank = max(1, int(-(-p * int(share[-1]) // 100)))  # nearest rank
+            out[where[start]] = middle[start + int(np.searchsorted(share, rank))]
     return tuple(found)
 
 
 def _words(held: Histograms, quantiles: tuple[Floats, ...]) -> str:
     p50, p99 = quantiles[0], quantiles[2]
-    _, high = bucket_edges_ns(held.bucket)
+    _, high = bucket_bounds(held.bucket)
     times = [
         format_quantity(float(v), "ns")
         for v in (np.nanmin(p50), np.nanmax(p50), np.nanmin(p99), np.nanmax(p99))

@@ -73,13 +73,8 @@ def build_soaks(data: ReportData) -> tuple[tuple[SoakView, ...], tuple[Figure, .
     """Return the sections of the session's soaks, and their figures for the page to draw."""
     views: list[SoakView] = []
     figures: list[Figure] = []
-    runs = [run for run in data.runs if is_soak(run)]
-    for number, run in enumerate(runs, 1):
-        id_ = f"soak-{number}"
-        title = f"Soak of {run.model} on {run.device.name}"
-        if sum((r.model, r.device.name) == (run.model, run.device.name) for r in runs) > 1:
-            title += f", run {run.run_id.partition('-')[0]}"
-        verdict = verdict_badge(worst(r.verdict for r in data.results if r.run_id == run.run_id))
+    for number, (run, title, judged) in enumerate(_titled(data), 1):
+        id_, verdict = f"soak-{number}", verdict_badge(judged)
         try:
             soak = read_soak(run)
         except StoredRunError as error:
@@ -91,6 +86,30 @@ def build_soaks(data: ReportData) -> tuple[tuple[SoakView, ...], tuple[Figure, .
         figures += [first, *further]
         views.append(_view(run, soak, id_, title, verdict, first, further))
     return tuple(views), tuple(figures)
+
+
+def soak_lines(data: ReportData) -> tuple[tuple[str, Verdict, str], ...]:
+    """Return (title, verdict, what it was in one line) of each soak of the session."""
+    said = []
+    for run, title, verdict in _titled(data):
+        try:
+            line = " · ".join(_line(run, read_soak(run)))
+        except StoredRunError as error:
+            line = str(error)
+        said.append((title, verdict, line))
+    return tuple(said)
+
+
+def _titled(data: ReportData) -> list[tuple[Run, str, Verdict]]:
+    """Return the session's soaks, each with its title and the worst verdict of its results."""
+    runs = [run for run in data.runs if is_soak(run)]
+    pairs = [(run.model, run.device.name) for run in runs]
+    found = []
+    for run, pair in zip(runs, pairs, strict=True):
+        number = f", run {run.run_id.partition('-')[0]}" if pairs.count(pair) > 1 else ""
+        verdict = worst(r.verdict for r in data.results if r.run_id == run.run_id)
+        found.append((run, f"Soak of {run.model} on {run.device.name}{number}", verdict))
+    return found
 
 
 def _view(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import compared, records
+from support import compared, records, soaks
 
 from harness.gate import release_verdict
 from harness.model import Condition, ErrorRecord, Outcome, Run
@@ -78,6 +78,15 @@ def test_budgets_are_suggested(tmp_path: Path, golden: Golden) -> None:
     record = records.session(plan={}, plan_path=None)
     folder = records.write_session(tmp_path, record, records.model_runs("digits_int8_tflite"))
     golden("budgets.toml", build_report(read_session(folder)).budgets_toml)
+
+
+def test_section_of_a_soak(tmp_path: Path, golden: Golden) -> None:
+    made = soaks.soak_run(30, window_s=300)
+    rows = [row for row in made.settings["soak"]["drift"] if row["kind"] == "rss_bytes"]
+    run = replace(made, settings={**made.settings, "soak": {**made.settings["soak"], "drift": rows}})
+    html = write_report(soaks.write_soak(tmp_path, run)).html.read_text()
+    begin = html.index('<section class="soak"')
+    golden("soak.html", html[begin : html.index("</section>", begin)], ("drawing", "data"))
 
 
 def test_release(paths: ReportPaths, golden: Golden) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.model import DeviceFacts, Fidelity, Measurement, Outcome, Run, Series
+from harness.stats.histograms import bucket_of
 from support import records
 
 HOUR_S = 3600.0
@@ -23,7 +24,6 @@ STREAMS = ("door", "wake-word")
 MODELS = {"door": "digits_fp32_onnx", "wake-word": "digits_int8_onnx"}
 _P50_NS = {"door": 5.0e6, "wake-word": 1.4e6}
 _CALLS_PER_S = {"door": 0.2, "wake-word": 1.0}
-_BUCKETS_PER_OCTAVE = 64
 MAX_TIME_BINS = 400
 
 Floats = npt.NDArray[np.float64]
@@ -281,17 +281,9 @@ def _bin_of_calls(
         body *= 1.6  # throttled
     if stream == "door" and 0.3 < (start / (12 * HOUR_S)) % 1 < 0.45:
         body *= 0.55  # the light variant took over
-    index, counts = np.unique(buckets_of(_P50_NS[stream] * body), return_counts=True)
+    index, counts = np.unique(bucket_of((_P50_NS[stream] * body).astype(np.int64)), return_counts=True)
     share = calls / sample
     return [(int(i), max(1, round(n * share))) for i, n in zip(index, counts, strict=True)]
-
-
-def buckets_of(times_ns: Floats) -> npt.NDArray[np.int64]:
-    """Return the bucket of each time, by docs/soak-format.md."""
-    whole = np.asarray(times_ns, dtype=np.int64)
-    bits = np.frexp(whole.astype(np.float64))[1]
-    shift = np.maximum(bits - 7, 0)
-    return np.where(whole < 2 * _BUCKETS_PER_OCTAVE, whole, _BUCKETS_PER_OCTAVE * shift + (whole >> shift))
 
 
 # --- drift ----------------------------------------------------------------------------------------

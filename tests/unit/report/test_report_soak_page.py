@@ -14,6 +14,7 @@ from support import records, soaks
 from harness.model import Run
 from harness.report import write_report
 from harness.report.data import build_report
+from harness.report.markdown import session_markdown
 from harness.report.plots import draw
 from harness.report.soak_page import SoakView, build_soaks
 from harness.store import StoredSession
@@ -130,6 +131,17 @@ def test_a_run_that_has_not_soaked_has_no_section(tmp_path: Path) -> None:
 def test_the_settings_dont_repeat_what_the_section_shows(html: str) -> None:
     assert "setting soak" not in html
     assert "block_value" not in html
+
+
+def test_the_summary_for_a_comment_has_the_line(run: Run, tmp_path: Path) -> None:
+    record = records.session(plan={})
+    said = session_markdown(build_report(StoredSession(tmp_path, record, (run,))))
+    assert (
+        "❌ **Soak of digits_fp32_onnx on rpi4-emulated**: 30 h asked · 29.8 h observed (99.44%) · "
+        "compressed time · 128,520 calls · 6 errors"
+    ) in said
+    said = session_markdown(build_report(StoredSession(tmp_path, record, (changed(run, gaps="none"),))))
+    assert "gaps: expected a list, found str" in said
 
 
 # --- drawings -------------------------------------------------------------------------------------
