@@ -15,7 +15,9 @@ from harness.agent.ops import OPS
 from harness.agent.probes import Probes
 from harness.agent.processes import ChildProcess, check_cpus, child_environment
 
-PAGE = (Path(__file__).parents[3] / "docs" / "agent-protocol.md").read_text("utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "agent-protocol.md").read_text("utf-8")
+SOAK_PAGE = (DOCS / "soak-format.md").read_text("utf-8")
 
 
 class Kernel(Probes):
@@ -87,8 +89,8 @@ def test_no_cpus_means_no_pinning() -> None:
     assert check_cpus([]) == []
 
 
-def test_the_page_names_every_op_and_kind() -> None:
-    rows = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+def test_the_pages_name_every_op_and_kind() -> None:
+    rows = set(re.findall(r"^\| `(\w+)` \|", PAGE + SOAK_PAGE, re.MULTILINE))
     assert set(OPS) | {"spawn", "child", "sample", "reap", "bye"} <= rows
     assert {"load", "set_inputs", "first", "measure", "infer", "exit"} <= rows
     assert all(f"`{kind}`" in PAGE for kind in KINDS)
