@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+sys.path.append(str(Path(__file__).parents[2]))  # benchmarks/ is run from here, not installed
 
 from benchmarks import drift
 from harness.model import Verdict
