@@ -53,7 +53,7 @@ def _timeline(axes: Any, panel: Panel) -> None:
         if sum(mark.note == name for mark in panel.marks) > 1:
             # beside the row: over it, it would hide what it names
             row.legend(
-                loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5, frameon=False, handlelength=1.4
+                loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5, frameon=False, handlelength=1.4
             )
         row.margins(x=0.01, y=0.12)
         row.locator_params(axis="y", nbins=4)
