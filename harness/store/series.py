@@ -72,7 +72,9 @@ def decode(data: bytes, descriptions: Any, *, where: str) -> tuple[Series, ...]:
 
     found = [_described(i, item, where) for i, item in enumerate(descriptions)]
     try:
-        file = pq.ParquetFile(io.BytesIO(data))
+        # Arrow's own buffer and one thread: a pool of threads that read from a Python object can abort or hang
+        # the interpreter at its exit (apache/arrow issues 34314 and 50482), and the exit code is a verdict
+        file = pq.ParquetFile(pa.BufferReader(data))
         names = file.schema_arrow.names
         missing = [n for n in _schema().names if n not in names and n != "block"]  # since version 2
         if missing:
@@ -130,7 +132,7 @@ def _read(file: Any, dtypes: Sequence[np.dtype[Any]], *, has_block: bool) -> lis
     parts = [_Rows() for _ in dtypes]
     columns = ["series", "process", "value", "value_int", *(["block"] if has_block else [])]
     for number in range(file.num_row_groups):
-        table = file.read_row_group(number, columns=columns)
+        table = file.read_row_group(number, columns=columns, use_threads=False)
         which = table.column("series").to_numpy()
         ends = np.flatnonzero(np.append(np.diff(which) != 0, True)) + 1 if which.size else which
         for begin, end in zip([0, *ends[:-1]], ends, strict=False):
