@@ -18,6 +18,7 @@ from ..faults import Fault
 from .folder import SoakFolder
 
 START_TIMEOUT_S = 30.0  # chosen: Python starts in under 2 s on a slow board
+_SHELL_TIMEOUT_S = 30.0  # it only forks
 _LINGER = "/var/lib/systemd/linger"
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "HIL_AGENT_SENSORS_ROOT")
 # $0 is the log; the redirections leave the background process nothing of ours
@@ -65,23 +66,7 @@ def find_scope(linger: str = _LINGER) -> List[str]:
 
 
 def _start(folder: SoakFolder, argv: List[str]) -> int:
-    log = folder.file("runner.log")
-    done = subprocess.run(
-        ["/bin/sh", "-c", _IN_BACKGROUND, log, *argv],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env=_environment(),
-        timeout=START_TIMEOUT_S,
-    )
-    text = done.stdout.strip()
-    if not text.isdigit():
-        raise Fault(
-            "internal", "soak %s: no shell can start its runner (exit code %d)" % (folder.id, done.returncode)
-        )
-    pid, due_s = int(text), time.monotonic() + START_TIMEOUT_S
+    pid, due_s = _spawn(folder, argv), time.monotonic() + START_TIMEOUT_S
     while True:
         ended = not os.path.exists("/proc/%d" % pid)  # looked at first: it may take the lock after
         running = folder.living_runner()
@@ -91,11 +76,32 @@ def _start(folder: SoakFolder, argv: List[str]) -> int:
             return pid  # the soak was over, all but its last record
         if ended or time.monotonic() > due_s:
             how = "ended at once" if ended else "didn't take its lock within %g s" % START_TIMEOUT_S
-            raise Fault(
-                "internal",
-                "soak %s: its runner %s: %s" % (folder.id, how, folder.log_tail() or "(no output)"),
-            )
+            said = folder.log_tail() or "(no output)"
+            raise Fault("internal", "soak %s: its runner %s: %s" % (folder.id, how, said))
         time.sleep(0.02)
+
+
+def _spawn(folder: SoakFolder, argv: List[str]) -> int:
+    """Return the pid of `argv`, a child of init. Raises `internal`."""
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", _IN_BACKGROUND, folder.file("runner.log"), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env=_environment(),
+            timeout=_SHELL_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Fault("internal", "soak %s: no shell starts its runner: %s" % (folder.id, error)) from None
+    if not done.stdout.strip().isdigit():
+        code = done.returncode
+        raise Fault(
+            "internal", "soak %s: the shell that starts its runner exited with %d" % (folder.id, code)
+        )
+    return int(done.stdout)
 
 
 def _environment() -> Dict[str, str]:
