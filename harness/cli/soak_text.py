@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from harness.cli.options import table_text
 from harness.model import SoakEvent, SoakSettings, Verdict
 from harness.soak.conclude import Concluded
@@ -40,7 +42,8 @@ def table_row(g: Glance) -> tuple[str, ...]:
     share = min(1.0, g.reached_s / g.duration_s)
     far = f"{reached(g.reached_s, g.duration_s)} ({100 * share:.0f}%)"
     models = " + ".join(s.title for s in g.streams)
-    return (g.soak_id, g.state, g.device, models, far, str(errors), g.stored)
+    stored = os.path.relpath(g.stored) if g.stored else ""
+    return (g.soak_id, g.state, g.device, models, far, str(errors), stored)
 
 
 def _progress(g: Glance) -> str:
@@ -118,22 +121,21 @@ def _event(e: SoakEvent) -> str:
 def _collector(g: Glance) -> str:
     if not g.collector:
         return "nobody has collected from it yet"
-    if g.collector_ago_s is None:
-        return g.collector
-    return f"{g.collector}, {format_duration(g.collector_ago_s)} ago"
+    ago = "" if g.collector_ago_s is None else f", {format_duration(round(g.collector_ago_s))} ago"
+    return f"{g.collector}{ago}{'; it has ended' if g.collector_gone else ''}"
 
 
 def _next(g: Glance) -> str:
     attach = f"harness soak attach {g.soak_id}"
     if g.stored:
-        return f"nothing: it is judged and stored in {g.stored}"
+        return f"nothing: it is judged and stored in {os.path.relpath(g.stored)}"
     if g.ended is not None or g.state == "ended":
         return f"it ended ({g.ended or 'see its end there'}); `{attach}` fetches, judges and stores it"
     if g.state == "dead":
         return f"`{attach}` starts its runner again, where its settings allow that, and collects"
     if g.state == "unreachable":
         return f"check its power and network; then `{attach}`"
-    if g.collector_ago_s is not None and g.collector_ago_s <= STALE_S:
+    if g.collector_ago_s is not None and g.collector_ago_s <= STALE_S and not g.collector_gone:
         return "it is being collected, and judged there at its end"
     return f"nobody collects; it keeps its windows on its own disk until `{attach}`"
 
@@ -159,5 +161,5 @@ def concluded(soak_id: str, done: Concluded) -> str:
     for row in done.results:
         if row.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED):
             lines += [f"  {row.verdict}: {reason}" for reason in row.reasons[:2]]
-    lines += [f"release  {done.release.verdict}", f"report   {done.folder / 'report.html'}"]
+    lines += [f"release  {done.release.verdict}", f"report   {os.path.relpath(done.folder / 'report.html')}"]
     return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.model import SoakEvent, SoakTable
+from harness.soak.collector import is_gone
 
 RECENT_EVENTS = 5
 FIRST_S = 3600.0  # what "now" is compared with: the first hour
@@ -71,6 +72,7 @@ class Glance:
     ended: str | None
     contact: Contact
     collector: str  # who, "" where nobody has claimed it
+    collector_gone: bool  # it was a process of this host, and has ended
     collector_ago_s: float | None
     stored: str = ""  # the session that has it already
 
@@ -112,6 +114,7 @@ def compute_glance(
         ended=table.ended,
         contact=contact,
         collector=str(claim.get("holder") or ""),
+        collector_gone=is_gone(str(claim.get("holder") or "")),
         collector_ago_s=_collected_ago_s(claim, contact, compressed=bool(spec.get("compressed"))),
         stored=stored,
     )

@@ -72,8 +72,8 @@ def decode(data: bytes, descriptions: Any, *, where: str) -> tuple[Series, ...]:
 
     found = [_described(i, item, where) for i, item in enumerate(descriptions)]
     try:
-        # Arrow's own buffer and one thread: a pool of threads that read from a Python object can abort or hang
-        # the interpreter at its exit (apache/arrow issues 34314 and 50482), and the exit code is a verdict
+        # Arrow's own buffer and one thread: a pool of threads that read from a Python object can abort or
+        # hang the interpreter at its exit (apache/arrow issues 34314, 50482), and the exit code is a verdict
         file = pq.ParquetFile(pa.BufferReader(data))
         names = file.schema_arrow.names
         missing = [n for n in _schema().names if n not in names and n != "block"]  # since version 2

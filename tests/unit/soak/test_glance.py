@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from dataclasses import replace
 
 import numpy as np
@@ -156,6 +158,14 @@ def test_one_screen_says_what_a_user_asks():
 def test_every_state_says_what_happens_next(contact, ended, stored, words):
     text = describe(glance(a_table(ended=ended), contact, stored=stored))
     assert [word for word in words if word not in text] == []
+
+
+def test_a_collector_of_this_host_that_has_ended_is_told():
+    dead = f"{getpass.getuser()}@{socket.gethostname()} pid 999999999"
+    status = {**RUNNING, "collector": {"holder": dead, "seen_age_ns": int(12e9)}}
+    text = describe(glance(contact=Contact(0.0, None, status)))
+    assert "12 s ago; it has ended" in text
+    assert "nobody collects" in text
 
 
 def test_nothing_observed_yet_is_no_error():
