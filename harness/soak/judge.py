@@ -172,7 +172,9 @@ def _calls(table: SoakTable, stream: str, settings: SoakSettings) -> tuple[Measu
     calls, errors = (_total(table, f"{stream}/{key}") for key in ("calls", "errors"))
     why = () if calls else (f"no call of `{stream}` was observed: nothing is known of it",)
     seen = Measurement(
-        "soak_calls", float(calls), float(calls), None, int(table.start_s.size), Fidelity.MEASURED,
+        # of none it isn't known how many there were
+        "soak_calls", float(calls), float(calls), float(calls) or None, int(table.start_s.size),
+        Fidelity.MEASURED,
         scenario, reasons=why, limit=1.0, limit_rule="confidence",
     )  # fmt: skip
     return seen, _error_ratio(calls, errors, scenario, settings)
