@@ -13,8 +13,10 @@ from .args import Args
 from .busyloop import BusyLoop
 from .cgroups import Cgroups
 from .channels import Channels, read
+from .faults import Fault
 from .guard import Settings
 from .probes import Probes, libc_version
+from .soak.keeping import needed_hashes
 from .soak.ops import SOAK_OPS, Answer, Place, SoakOp
 from .store import Store, hash_file
 from .wire import PROTOCOL
@@ -137,7 +139,7 @@ def store_rollback(device: Device, args: Args) -> Dict[str, Any]:
 
 def store_gc(device: Device, args: Args) -> Dict[str, Any]:
     keep_versions = args.integer("keep_versions", 3, 0, 1000000)
-    keep = {str(item) for item in args.items("keep", [])}
+    keep = {str(item) for item in args.items("keep", [])} | needed_hashes(device.store.home)
     args.done()
     return device.store.collect_garbage(keep_versions, keep)
 
@@ -165,6 +167,8 @@ def env_status(device: Device, args: Args) -> Dict[str, Any]:
 def env_remove(device: Device, args: Args) -> Dict[str, Any]:
     sha256 = args.sha256("sha256")
     args.done()
+    if sha256 in needed_hashes(device.store.home):
+        raise Fault("busy", "envs/%s: a soak on this device uses it; stop that first" % sha256)
     env.remove(device.store, sha256)
     return {}
 

@@ -25,7 +25,9 @@ from harness.errors import (
     AgentError,
     ConfigError,
     DeadlineExceeded,
+    DeviceBusy,
     DeviceFull,
+    FencedError,
     HarnessError,
     ModelRejected,
     RuntimeUnavailable,
@@ -613,6 +615,15 @@ def test_a_silent_agent_runs_into_the_deadline(connection: LocalConnection) -> N
 
 
 # what failures mean
+
+
+def test_a_soak_that_another_collects() -> None:
+    busy = to_error({"kind": "busy", "message": "desk collects it", "details": {}}, "soak_claim", "pi")
+    assert isinstance(busy, DeviceBusy)
+    assert str(busy) == "pi: desk collects it. Wait for that to end, or take it over."
+    fenced = to_error({"kind": "fenced", "message": "laptop collects it now"}, "soak_read", "pi")
+    assert isinstance(fenced, FencedError)
+    assert "--take-over" in str(fenced)
 
 
 def death(**details: Any) -> HarnessError:
