@@ -73,11 +73,15 @@ def answer(
         notes.append("by one factor of the virtual clock: the counting plugin was not there")
     try:
         fit = chosen.fit(precision, threads, terms)
-        spread = 0.0
-        if chosen.runtime != runtime:
-            spread = family_spread(chosen, threads, terms)
+        if chosen.runtime == runtime:
+            made = estimate(fit, features, confidence)
+        else:
+            made = _borrow(chosen, precision, threads, terms, features, confidence)
             notes.append(f"borrowed from {chosen.runtime}: no calibration of {runtime} on {device_type}")
-        made = estimate(fit, features, confidence, spread)
+            if threads > 1:
+                notes.append(
+                    f"how well {runtime} shares work among threads is not known: up to one thread's time"
+                )
         if made.board_ms <= 0:
             raise DataError("it gives no time at all for what was counted")
     except DataError as error:
@@ -101,6 +105,30 @@ def _why_none(device_type: str, precision: str, threads: int, of_type: Sequence[
         return f"no calibration of device type {device_type}. {remedy}"
     had = ", ".join(sorted({f"{p} on {t}" for c in of_type for p, t in c.settings()}))
     return f"no calibration of {device_type} for {precision} on {threads} threads; there are: {had}. {remedy}"
+
+
+def _borrow(
+    chosen: Calibration,
+    precision: str,
+    threads: int,
+    terms: tuple[str, ...],
+    features: Features,
+    confidence: float,
+) -> Estimate:
+    """Return an estimate for a runtime that `chosen` is not for. Raises DataError where nothing shows its
+    spread.
+
+    One core is emulated, so that nothing shows how a runtime's threads share its work: the band reaches
+    from what the calibration's own runtime makes of several threads to the time on one.
+    """
+    fit = chosen.fit(precision, threads, terms)
+    made = estimate(fit, features, confidence, family_spread(chosen, threads, terms))
+    if threads == 1:
+        return made
+    if not chosen.points(precision, 1):
+        raise DataError("it has no times on one thread, which bound a runtime whose threads it doesn't know")
+    alone = estimate(chosen.fit(precision, 1, terms), features, confidence, family_spread(chosen, 1, terms))
+    return dataclasses.replace(made, high_ms=max(made.high_ms, alone.high_ms))
 
 
 def family_spread(calibration: Calibration, threads: int, terms: tuple[str, ...] = PHYSICAL) -> float:

@@ -63,6 +63,15 @@ def test_a_runtime_without_a_calibration_borrows_wider_and_says_so(known, networ
     assert "borrowed from ncnn" in borrowed.notes[0]
 
 
+def test_borrowed_threads_may_not_share_the_work_at_all(known, network):
+    four, one = (ask(known, network, runtime="litert", threads=t) for t in (4, 1))
+    assert four.estimate.board_ms < one.estimate.board_ms
+    assert four.estimate.high_ms == one.estimate.high_ms
+    assert "how well litert shares work" in four.notes[1]
+    own = ask(known, network, threads=4)
+    assert own.estimate.high_ms < own.estimate.board_ms * 1.2
+
+
 def test_a_calibration_of_the_runtime_itself_comes_first(known, network):
     own = dataclasses.replace(known[0], name="mine", runtime="litert")
     assert ask([*known, own], network, runtime="litert").calibration == "mine"
