@@ -24,9 +24,9 @@ from harness.soak.collector import CollectSettings, Reach
 # A compressed soak's time runs a thousand times as fast: a lease in the device's time would be over between
 # two visits. Another collector has to say that it takes over.
 COMPRESSED_LEASE_S = 1e8
-# A visit takes some three of the guest's seconds. If this host is killed during one, idle time flies again
-# after so many: some minutes of wall time.
-VISIT_AT_MOST_S = 60
+# A visit takes about one of the guest's seconds, six of wall time (measured, busy host). If this host is
+# killed during one, idle time flies again after so many.
+VISIT_AT_MOST_S = 10
 # Chosen: a visit starts an agent, which keeps a core of the board busy for a moment, and the soak's latencies
 # show it.
 LONGEST_POLL_S = 60.0
