@@ -108,10 +108,12 @@ def variance_inflation(
 ) -> float:
     """Return by how much correlated points make the variance of their slope larger; 1 or more.
 
-    (1 + r) / (1 − r) for points whose neighbours correlate by r (Yue and Wang 2004,
-    doi:10.1023/B:WARM.0000043140.61082.60). A slow part that faster noise covers shows too little in r, but
-    makes means of 2 and 4 points vary by more than a half and a quarter: the largest of the three counts.
-    `lag1_at_least` is what is known of r from elsewhere. Simulated by `python -m benchmarks drift`.
+    1 + 2 Σ r[k] over the autocorrelations of points, from that of neighbours (Yue and Wang 2004,
+    doi:10.1023/B:WARM.0000043140.61082.60): points are averages of what fades exponentially
+    (`averaged_inflation`). A slow part that faster noise covers shows too little there, but makes means of
+    2 and 4 points vary by more than a half and a quarter: of their (1 + r) / (1 − r) and of the points'
+    own, the largest counts. `lag1_at_least` is what is known of the points' r from elsewhere. Simulated by
+    `python -m benchmarks drift`.
     """
     r, groups = np.asarray(residuals, dtype=np.float64).ravel(), np.asarray(level).ravel()
     alone = _spread(r, groups)
@@ -125,8 +127,28 @@ def variance_inflation(
             continue
         least, most = (lag1_at_least, _MAX_LAG1) if scale == 1 else (0.0, _MAX_LAG1_OF_MEANS)
         lag1 = min(max(residual_lag1(means, of_level), least, 0.0), most)
-        found = max(found, scale * spread / alone * (1 + lag1) / (1 - lag1))
+        own = averaged_inflation(lag1) if scale == 1 else (1 + lag1) / (1 - lag1)
+        found = max(found, scale * spread / alone * own)
     return found
+
+
+def averaged_inflation(lag1: float) -> float:
+    """Return 1 + 2 Σ r[k] of successive averages of noise that fades exponentially, from their r[1].
+
+    Averages over B of noise whose correlation is exp(−t/τ) have r[k] = r[1] δ^(k − 1) with δ = exp(−B/τ)
+    and r[1] = (1 − δ)² / (2 (δ − 1 − ln δ)), from which δ is found. Raises ValueError unless 0 ≤ r < 1.
+    """
+    if not 0 <= lag1 < 1:
+        raise ValueError(f"a lag-1 autocorrelation is from 0 to below 1, got {lag1}")
+    low, high = 0.0, 1.0
+    for _ in range(60):  # r[1] grows with δ
+        delta = (low + high) / 2
+        room = delta - 1 - math.log(delta)
+        if room > 0 and (1 - delta) ** 2 / (2 * room) < lag1:
+            low = delta
+        else:
+            high = delta
+    return 1 + 2 * lag1 / (1 - low)
 
 
 def _spread(r: FloatArray, groups: npt.NDArray[np.generic]) -> float | None:

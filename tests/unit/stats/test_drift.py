@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.soak_tables import ar1
 
-from harness.stats.drift import drift_slope, implied_lag1, residual_lag1, variance_inflation
+from harness.stats.drift import (
+    averaged_inflation,
+    drift_slope,
+    implied_lag1,
+    residual_lag1,
+    variance_inflation,
+)
 
 
 def test_the_slope_by_hand():
@@ -111,8 +119,27 @@ def test_independent_parts_imply_nothing():
 
 
 def test_what_is_known_of_the_correlation_counts():
-    rest = np.random.default_rng(0).normal(size=70)
-    assert variance_inflation(rest, np.zeros(70), lag1_at_least=0.6) >= (1 + 0.6) / (1 - 0.6) - 1e-9
+    rest = np.tile([1.0, -1.0], 35)
+    assert variance_inflation(rest, np.zeros(70)) == 1.0
+    assert variance_inflation(rest, np.zeros(70), lag1_at_least=0.6) == pytest.approx(averaged_inflation(0.6))
+
+
+def test_the_inflation_of_averages_by_hand():
+    # B = τ: δ = 1/e, r[1] = (1 − 1/e)² / (2/e) = 0.5431, and 1 + 2 · 0.5431 / (1 − 1/e) = 2.718
+    assert averaged_inflation((1 - 1 / math.e) ** 2 * math.e / 2) == pytest.approx(math.e)
+    assert averaged_inflation(0.0) == 1.0
+
+
+@given(st.floats(0, 0.98))
+def test_averages_are_worth_more_than_what_they_are_averages_of(lag1):
+    found = averaged_inflation(lag1)
+    assert 1 + 2 * lag1 - 1e-9 <= found <= (1 + lag1) / (1 - lag1) + 1e-9
+
+
+@pytest.mark.parametrize("lag1", [-0.1, 1.0, math.nan])
+def test_what_is_no_autocorrelation_has_no_inflation(lag1):
+    with pytest.raises(ValueError, match="from 0 to below 1"):
+        averaged_inflation(lag1)
 
 
 def _false_and_found(phi: float, leak: float, trials: int, n: int = 71, per: int = 12) -> tuple[float, float]:
