@@ -201,9 +201,9 @@ class Collector:
         except FencedError as error:
             self._ledger.add_event("fenced", self._estimate_t_ns(), str(error))
             raise
-        except DeviceBusy:
-            raise  # another collector is at work: a claim is a decision, not a matter of patience
         except (TransientError, WireError, AgentError) as error:
+            if isinstance(error, DeviceBusy) and self._token == 0:
+                raise  # another collector is at work: a claim is a decision, not a matter of patience
             self._lose(error)
             return None
         self._failures = 0

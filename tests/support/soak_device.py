@@ -68,6 +68,7 @@ class SoakDevice:
         self.started = 0
         self.requests: list[str] = []
         self.cut_visits = 0  # so many more visits fail
+        self.busy = 0  # so many more reads meet another agent at the same moment
         self.living = False  # whether its runner lives
         self.start_lives = True  # whether one that is started goes on living
         self.on_stop: Callable[[str], None] = lambda reason: None  # what its runner does then
@@ -105,6 +106,9 @@ class SoakDevice:
     ) -> Reply:
         """Answer as an agent does."""
         self.requests.append(op)
+        if self.busy and op == "soak_read":
+            self.busy -= 1
+            raise to_error({"kind": "busy", "message": "another agent holds collector.lock"}, op, "device")
         if op == "soak_stop":
             self.on_stop(str((args or {})["reason"]))
         self._hold_lock(self.living)

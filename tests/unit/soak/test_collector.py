@@ -215,6 +215,18 @@ def test_a_second_collector_is_refused_and_told_who_is_at_it(
         Collector(device.visit, ledger, settings=SETTINGS, clock=world, holder="bob@desk pid 2").run()
 
 
+def test_a_look_of_another_agent_at_the_same_moment_is_waited_out(
+    device: SoakDevice, ledger: Ledger, world: World
+):
+    grow(device, 3)()
+    collector = Collector(device.visit, ledger, settings=SETTINGS, clock=world)
+    collector.visit_once()
+    device.busy = 1
+    world.steps = [grow(device, 14)]
+    assert collector.run().ended == "ended"
+    assert kinds(ledger) == ["link_lost", "link_back"]
+
+
 @pytest.mark.parametrize("same_host", [True, False])
 def test_a_collector_that_was_taken_over_stops_and_names_the_other(
     device: SoakDevice, ledger: Ledger, world: World, tmp_path: Path, same_host: bool
