@@ -24,6 +24,7 @@ _BAR_ROOM = 1.75  # of the bar's height: the bar, and the names of lives over it
 _LIFE_ROOM = 0.07  # of the axis, that the name of a life needs
 _SHAPES = {"fail": ("s", 6.5), "invalid": ("X", 7.5), "": ("o", 5.0)}
 _HEAT_COLUMNS, _HEAT_ROWS = 800, 240  # of the picture: what a screen shows
+_APART_ON_KEY = 2  # of the largest count from the power of ten below, for a tick of its own
 _FAINTEST = 0.16  # alpha of a single call
 
 
@@ -79,10 +80,12 @@ def _coverage(axes: Any, panel: TimelinePanel) -> None:
     axes.set_ylim(0, _BAR_ROOM)
     axes.set_yticks([0.5], ["observed"])
     axes.grid(visible=False)
+    if len(panel.lives) < 2:
+        return
     ends = [*(begin for _, begin in panel.lives[1:]), span]
-    for (number, begin), after in zip(panel.lives, ends, strict=False):
+    for (number, begin), after in zip(panel.lives, ends, strict=True):
         axes.plot([begin, begin], [0, 1.7], color=MUTED, linewidth=0.8)
-        if (after - begin) / span >= _LIFE_ROOM and len(panel.lives) > 1:
+        if (after - begin) / span >= _LIFE_ROOM:
             axes.annotate(
                 f"life {number}", (begin, 1.1), (4, 0), textcoords="offset points", fontsize=8, color=MUTED
             )
@@ -230,8 +233,8 @@ def _heat(axes: Any, panel: Panel) -> None:
     middles = (panel.bin_edges[1:] + panel.bin_edges[:-1]) / 2
     for values, dashes, name in ((panel.p50, "-", "p50"), (panel.p99, (0, (4, 1.5)), "p99")):
         y = np.log10(values)
-        body.plot(middles, y, color=SURFACE, linewidth=3, alpha=0.75)
-        body.plot(middles, y, color=INK, linewidth=1.2, linestyle=dashes, label=name)
+        body.plot(middles, y, color=SURFACE, linewidth=2.2, alpha=0.6)
+        body.plot(middles, y, color=INK, linewidth=0.9, linestyle=dashes, label=name)
     body.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.1, handlelength=2.4,
         labelcolor=MUTED, fontsize=8.5,
@@ -286,10 +289,12 @@ def _key(axes: Any, most: int) -> None:
     reach = (0, 1, np.log1p(1), max(np.log1p(most), np.log1p(1) + 1e-6))
     axes.imshow(picture, extent=reach, aspect="auto", origin="lower", interpolation="none")
     every = [10**n for n in range(len(str(most))) if 10**n <= most]
+    if every and most >= _APART_ON_KEY * every[-1]:
+        every.append(most)
     axes.set_yticks([float(np.log1p(n)) for n in every], [f"{n:,}" for n in every])
     axes.set_xticks([])
     axes.yaxis.tick_right()
-    axes.set_title("calls", fontsize=8.5, color=MUTED, loc="left")
+    axes.set_title("calls", fontsize=8.5, color=MUTED, loc="left", pad=9)
     axes.grid(visible=False)
     for side in ("left", "right", "top", "bottom"):
         axes.spines[side].set_visible(False)

@@ -93,10 +93,11 @@ def _fidelity(run: Run, row: Drift) -> Fidelity:
 
 
 def title_of(soak: Soak, row: Drift) -> str:
-    """Return a row's name: of the channel it is about, and of its stream."""
+    """Return a row's name: of the channel it is about, and of its stream where there are several."""
     known = next((c.title for c in soak.channels if c.series == row.series and c.title), "")
     name = known or _TITLES.get(row.kind, row.kind.replace("_", " "))
-    return f"{name} of {row.stream}" if row.stream and row.stream not in name else name
+    several = len(soak.streams) > 1 and row.stream and row.stream not in name
+    return f"{name} of {row.stream}" if several else name
 
 
 def _line(run: Run, soak: Soak, row: Drift) -> Envelope | None:

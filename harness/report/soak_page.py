@@ -183,7 +183,8 @@ def _compressed(run: Run, soak: Soak) -> str:
 def _stream(soak: Soak, number: int) -> str:
     stream = soak.streams[number]
     turns = f"; variants {' → '.join(stream.variants)}" if len(stream.variants) > 1 else ""
-    return f"{stream.name}: {stream.model}, {stream.cycle}{turns}"
+    name = f"{stream.name}: " if stream.name != stream.model else ""
+    return f"{name}{stream.model}, {stream.cycle}{turns}"
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -235,6 +236,11 @@ def _cost(soak: Soak) -> tuple[tuple[str, str], ...]:
         ("written to its disk", cost.spool_bytes_per_day, "bytes", " per day"),
     )
     return tuple(
-        (name, f"{format_quantity(value, unit)}{after}" if value is not None else "not observable")
-        for name, value, unit, after in rows
+        (name, _cost_said(value, unit) + after * (value is not None)) for name, value, unit, after in rows
     )
+
+
+def _cost_said(value: float | None, unit: str) -> str:
+    if value is None:
+        return "not observable"
+    return "under 0.01%" if unit == "ratio" and 0 < value < 1e-4 else format_quantity(value, unit)

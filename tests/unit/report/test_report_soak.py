@@ -16,7 +16,7 @@ from harness.model import Fidelity, Run, Verdict
 from harness.report.soak import Histograms, Soak, channel_points, is_soak, read_soak
 from harness.report.soak_axis import envelope, judged_events, moment_of, time_axis
 from harness.report.soak_drift import DriftPanel, drift_figure, slope_said
-from harness.report.soak_heat import HeatPanel, heat_figures, quantiles_ns
+from harness.report.soak_heat import HeatPanel, heat_figures, joined, quantiles_ns
 from harness.report.soak_timeline import TimelinePanel, timeline_figure
 from harness.stats.histograms import bucket_bounds
 
@@ -223,6 +223,12 @@ def test_the_worst_verdict_comes_first_and_every_row_has_a_panel(run: Run, soak:
     assert panels["Temperature of cpu-thermal"].title == "Temperature of cpu-thermal"
 
 
+def test_a_stream_alone_needs_no_name(run: Run) -> None:
+    alone = changed(run, streams=run.settings["soak"]["streams"][:1])
+    assert "RSS" in drift_of(alone)
+    assert heat_figures(alone, read_soak(alone), "x")[0].title == "Latency over time"
+
+
 def test_a_panel_says_slope_interval_and_limit(run: Run) -> None:
     row = {
         **run.settings["soak"]["drift"][0],
@@ -336,6 +342,15 @@ def test_every_call_is_in_the_picture_and_in_its_table(run: Run, soak: Soak) -> 
         assert sum(int(row[key]) for row in rows for key in levels) == counted
         assert len(rows) <= 400
         assert len(levels) <= 72
+
+
+def test_stretches_of_few_calls_are_joined_and_no_call_is_lost() -> None:
+    held = Histograms(np.arange(0.0, 8.0), np.arange(7), np.full(7, 50), np.full(7, 2))
+    wide = joined(held)  # 2 calls in a stretch: five are one
+    assert wide.edges_s.tolist() == [0.0, 5.0, 7.0]
+    assert np.bincount(wide.bin, weights=wide.count).tolist() == [10.0, 4.0]
+    dense = replace(held, count=np.full(7, 10))
+    assert joined(dense) is dense
 
 
 def test_levels_are_whole_buckets(run: Run, soak: Soak) -> None:
