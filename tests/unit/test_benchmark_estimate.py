@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import pytest
+
+from harness.errors import DeviceError
+
 sys.path.append(str(Path(__file__).parents[2]))  # benchmarks/ is run from here, not installed
 
-from benchmarks import estimate
+from benchmarks import estimate, estimate_collect
 from benchmarks.results import DOCS
 
 
@@ -31,3 +36,34 @@ def test_the_docs_hold_these_tables():
     assert estimate.render_fits() in inside  # the first table takes ten seconds: it chooses terms anew
     assert estimate.render_networks() in inside
     assert estimate.END in inside
+
+
+class GuestOfTimes:
+    """A board whose network takes the given virtual milliseconds, run after run."""
+
+    def __init__(self, times_ms):
+        self.times_ms = list(times_ms)
+
+    def run(self, *words, timeout_s):
+        now = self.times_ms.pop(0)
+        return json.dumps({"times_ns": [int(ms * 1e6) for ms in (now + 2, now, now, now, now * 5, now * 5)]})
+
+
+def a_network():
+    found, *_ = next(iter(estimate.settings()))
+    return found.networks[0]
+
+
+def test_a_board_that_has_just_booted_is_given_time():
+    guest = GuestOfTimes([16.8, 15.7, 15.39, 15.38, 99.0])
+    assert len(estimate_collect._settle(guest, a_network())) == 4
+    assert guest.times_ms == [99.0]
+
+
+def test_a_board_that_never_settles_is_an_error():
+    with pytest.raises(DeviceError, match="another time in each"):
+        estimate_collect._settle(GuestOfTimes(range(10, 40)), a_network())
+
+
+def test_the_times_of_inferences_that_are_counted_are_not_the_clock_s():
+    assert estimate_collect._run(GuestOfTimes([15.0]), a_network()) == 15.0
