@@ -55,6 +55,13 @@ class Disk:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
+            try:
+                whole = os.pread(descriptor, size, 0)
+                if len(whole) == size:
+                    return whole
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
             for offset in range(0, size, _BLOCK_BYTES):
                 try:
                     pieces.append(os.pread(descriptor, _BLOCK_BYTES, offset))

@@ -11,13 +11,14 @@ import contextlib
 import errno
 import os
 import re
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .disk import FULL, Disk
 from .records import UNFINISHED, decode_line, encode_record, find_unfinished
 
 SEGMENT_BYTES = 1 << 20
 RESERVE = "reserve"
+_LOOKED_AT = 64  # records at the end, of which one tells the time, the life and the last number (chosen)
 _SEGMENT = re.compile(r"(\d{8})\.seg\Z")
 
 
@@ -57,19 +58,28 @@ class End:
 
 
 def find_end(disk: Disk, folder: str, numbers: Sequence[int]) -> End:
-    """Return the end of a spool by the last of its segments that has a whole record."""
+    """Return the end of a spool by the last of its segments that has a whole record.
+
+    Only its last records are decoded: a megabyte of JSON takes a slow board a second.
+    """
     end = End()
     for number in sorted(numbers, reverse=True):
         data = disk.read(os.path.join(folder, segment_name(number)))
         data = data[: find_unfinished(data)]
-        offset = 0
-        for line in data.splitlines(keepends=True):
-            offset += len(line)
+        offset = len(data)
+        found: List[Dict[str, Any]] = []
+        for line in reversed(data.splitlines(keepends=True)):
             record = decode_line(line) if line.endswith(b"\n") else None
             if record is not None:
-                end.take(record)
-                end.segment, end.size_bytes = number, offset
-        if end.segment:
+                end.size_bytes = end.size_bytes or offset
+                found.append(record)
+            if len(found) >= _LOOKED_AT:
+                break
+            offset -= len(line)
+        for record in reversed(found):
+            end.take(record)
+        if found:
+            end.segment = number
             break
     return end
 

@@ -390,7 +390,7 @@ def test_unreadable_blocks_are_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyP
     real = os.pread
 
     def pread(descriptor: int, size: int, offset: int) -> bytes:
-        if offset == 4096:
+        if offset <= 4096 < offset + size:
             raise OSError(errno.EIO, "bad block")
         return real(descriptor, size, offset)
 
@@ -457,4 +457,14 @@ def test_find_end_of_an_ended_soak_that_went_on(tmp_path: Path) -> None:
     end = find_end(Disk(), str(tmp_path / "spool"), [1])
     assert (end.ended, end.life, end.t_ns) == (None, 2, 7)
     assert end.last == {"k": "life", "t_ns": 7, "life": 2, "seq": 2}
+    assert end.size_bytes == (tmp_path / "spool" / "00000001.seg").stat().st_size
+
+
+def test_the_end_of_a_long_segment_is_its_last_records(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    for i in range(200):
+        spool.write([window(i)])
+    spool.close()
+    end = open_spool(tmp_path).end
+    assert (end.seq, end.t_ns, end.life) == (200, 2000, 1)
     assert end.size_bytes == (tmp_path / "spool" / "00000001.seg").stat().st_size
