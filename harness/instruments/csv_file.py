@@ -74,12 +74,33 @@ def read_columns(
     that is still being written its last number may be cut. Raises ConfigError for a column that isn't there,
     DataError for a cell that is no number or a file without rows.
     """
+    where = where or str(path)
+    bad: list[str] = []
+    table, cut = _read_table(path, time_column, time_unit, columns, delimiter, where, bad)
+    if table.num_rows == 0:
+        raise DataError(f"{path.name} holds no sample.", where=where)
+    times = _to_ns(table.column(time_column), time_unit, path, where)
+    values = {name: table.column(name).to_numpy().astype(np.float64, copy=False) for name in columns}
+    errors = [f"{path.name}: {len(bad)} rows left out: {'; '.join(bad[:_ROWS_SHOWN])}"] if bad else []
+    if cut:
+        errors.append(f"{path.name}: its last line has no end and is left out: {cut!r}")
+    return times, values, tuple(errors)
+
+
+def _read_table(
+    path: Path,
+    time_column: str,
+    time_unit: str,
+    columns: Sequence[str],
+    delimiter: str,
+    where: str,
+    bad: list[str],
+) -> tuple[Any, str]:
+    """Return the columns as a table, and a last line that has no end; rows left out go into `bad`."""
     import pyarrow as pa
     from pyarrow import csv
 
-    where = where or str(path)
     header_row = _find_header(path, where)
-    bad: list[str] = []
     whole, cut = _whole_lines(path)
 
     def note(row: Any) -> str:
@@ -103,14 +124,7 @@ def read_columns(
         raise _no_column(path, header_row, delimiter, wanted, where, error) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path.name} can't be read: {error}.", where=where) from error
-    if table.num_rows == 0:
-        raise DataError(f"{path.name} holds no sample.", where=where)
-    times = _to_ns(table.column(time_column), time_unit, path, where)
-    values = {name: table.column(name).to_numpy().astype(np.float64, copy=False) for name in columns}
-    errors = [f"{path.name}: {len(bad)} rows left out: {'; '.join(bad[:_ROWS_SHOWN])}"] if bad else []
-    if cut:
-        errors.append(f"{path.name}: its last line has no end and is left out: {cut!r}")
-    return times, values, tuple(errors)
+    return table, cut
 
 
 def _whole_lines(path: Path) -> tuple[Any, str]:
@@ -123,11 +137,13 @@ def _whole_lines(path: Path) -> tuple[Any, str]:
     with path.open("rb") as file:
         file.seek(max(0, size - _MAX_LINE_BYTES))
         tail = file.read()
-    rest = tail[tail.rfind(b"\n") + 1 :]
-    if not rest or b"\n" not in tail:
-        return path, ""
-    mapped = pa.memory_map(str(path))
-    return pa.BufferReader(mapped.read_buffer(size - len(rest))), rest[:60].decode("utf-8", "replace")
+        rest = tail[tail.rfind(b"\n") + 1 :]
+        if not rest or b"\n" not in tail:
+            return path, ""
+        # read, not mapped: a file that its writer cuts would take this process with it (SIGBUS)
+        file.seek(0)
+        whole = file.read(max(0, size - _MAX_LINE_BYTES) + len(tail) - len(rest))
+    return pa.BufferReader(whole), rest[:60].decode("utf-8", "replace")
 
 
 def _find_header(path: Path, where: str) -> int:

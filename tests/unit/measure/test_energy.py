@@ -235,6 +235,6 @@ def test_many_windows_that_fail_for_one_reason_are_one_sentence():
     told = replace(capture, health=replace(capture.health, errors=("no answer (5 times)",)))
     run.captures["meter/power"] = told
     assert summarise(run, {}).invalid == (
-        "meter/power: its samples cover 39.9% of a window of 10 s, 400 inside, and 2 more windows don't count "
-        "(no answer (5 times))"
+        "meter/power: its samples cover 39.9% of a window of 10 s, 400 inside, and 2 more windows don't "
+        "count (no answer (5 times))"
     )
