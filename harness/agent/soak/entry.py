@@ -18,6 +18,8 @@ def run_entry(home: str, soak_id: str, location: str) -> int:
         folder.spec()
     except Fault as fault:
         sys.stderr.write("agent: %s\n" % fault)
+        if fault.kind == "not_found":
+            BootHooks().remove(soak_id)  # its folder was removed by hand
         return 5
     os.chdir("/")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whoever started it may go
