@@ -52,6 +52,7 @@ from harness.progress import Progress
 from harness.results import BUDGETS, plain_budgets, results_of
 from harness.selection import Target
 from harness.soak.conclude import note_stored, observe_ledger
+from harness.soak.ledger import Ledger
 from harness.soak.start import Started
 from harness.store import SessionWriter, Store, update_latest
 from harness.workbench import Workbench
@@ -101,6 +102,7 @@ class Session:
         self._writer: SessionWriter | None = None
         self._started_at = _now()
         self.soaks: list[Started] = []  # that run on without us: it was interrupted, or lost them
+        self._collected: list[tuple[Device, Ledger]] = []
 
     # -- measuring
 
@@ -116,6 +118,7 @@ class Session:
         for attempt in range(1, ATTEMPTS + 1):
             run, transient = self._attempt(kind, target, test, attempt, budgets)
             self._keep(run)
+            self._put_away()
             if self.soaks:
                 break  # it goes on there: a second one would only be in its way
             if transient or self.workbench.has_lost_agent(target.device.name):
@@ -219,8 +222,17 @@ class Session:
         soaking.follow(target.device, started.ledger, self.progress)
         self.soaks.remove(started)
         seen = observe_ledger(started.ledger)
-        note_stored(started.ledger.folder, self._open_store().folder)
+        self._collected.append((target.device, started.ledger))
         return replace(seen, settings={**seen.settings, **_own(budgets)})
+
+    def _put_away(self) -> None:
+        """Note where the soaks are stored that were collected, and remove them from their devices."""
+        for device, ledger in self._collected:
+            note_stored(ledger.folder, self._open_store().folder)
+            left = soaking.clean_up(device, ledger)
+            if left:
+                self._open_store().attach(f"{ledger.soak_id}.txt", f"{left}\n".encode())
+        self._collected.clear()
 
     def _undecided(self, kind: str, target: Target, budgets: Sequence[Budget]) -> Undecided:
         """Return what judges comparisons while they are taken: by the margins that will judge the run."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import board as boards
-from harness.errors import ConfigError
+from harness.errors import ConfigError, HarnessError
 from harness.measure.bench import Bench
 from harness.model import Device, Fidelity, Plan, PlanModel, SoakSettings, SoakTable
 from harness.progress import Progress
@@ -249,6 +249,21 @@ def follow(
         return alarm.on_visit(visit)
 
     return collect(device, ledger, on_visit=on_visit, on_records=on_records, take_over=take_over)
+
+
+def clean_up(device: Device, ledger: Ledger) -> str:
+    """Remove a stored soak from its device, whose disk it would fill; return why that couldn't be, or "".
+
+    An emulated board's disk went with its machine.
+    """
+    if device.kind == "qemu":
+        return ""
+    try:
+        with reach_for(device, compressed=None)() as soaks:
+            soaks.remove(ledger.soak_id, ledger.read_state().token)
+    except HarnessError as error:
+        return f"it is still on {device.name}: {error}"
+    return ""
 
 
 def alerts_on(table: SoakTable, spec: Mapping[str, Any]) -> tuple[str, ...]:

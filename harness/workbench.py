@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from harness import board as boards
 from harness import leases, model_files, runtimes
 from harness.board import Board
-from harness.errors import HarnessError
+from harness.errors import DeviceBusy, HarnessError
 from harness.measure.bench import Bench, Look
 from harness.measure.prepare import prepare
 from harness.model import Device, DeviceFacts, DeviceType, ModelCase, Plan, PlanModel
 from harness.progress import Progress
+from harness.remote.soak import SoakClient
 from harness.selection import Target
+from harness.units import format_duration
 
 
 class Workbench:
@@ -106,7 +108,9 @@ class Workbench:
             self._lease(device)
             # on a board of its own each environment is pushed when a model needs it
             wanted = self._requests(device) if device.kind == "qemu" else []
-            self._boards[key] = boards.open_board(device, profile, wanted, self._progress)
+            board = self._boards[key] = boards.open_board(device, profile, wanted, self._progress)
+            if device.kind not in ("local", "qemu"):
+                _require_no_soak(board)
             self._facts.setdefault(device.name, self._boards[key].facts)
         return self._boards[key]
 
@@ -155,3 +159,16 @@ class Workbench:
             self.close_board(name)
         self._leases.close()
         self._leased.clear()
+
+
+def _require_no_soak(board: Board) -> None:
+    """Raise DeviceBusy where a soak runs on a board: it and a measurement would spoil each other."""
+    running = [status for status in SoakClient(board.client).list() if status.state == "running"]
+    if running:
+        left_s = max(0.0, (running[0].duration_ns - running[0].t_ns) / 1e9)
+        name = board.device.name
+        raise DeviceBusy(
+            f"soak {running[0].id} runs on it for another {format_duration(left_s)}.",
+            where=name,
+            next_step=f"Wait for it, or end it: harness soak stop {running[0].id} --device {name}",
+        )

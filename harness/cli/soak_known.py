@@ -175,12 +175,16 @@ def attach(known: Known, reports: Path, folder: Path | None, *, take_over: bool)
     """Collect until the soak has ended, store and render it; return the verdict's exit code."""
     ledger = ledger_of(known)
     progress = Progress(sys.stderr)
+    device = None
     if stored_in(ledger.folder) is None:
         device = _device(known)
         with progress.step(f"soak {ledger.soak_id}"):
             soaking.follow(device, ledger, progress, take_over=take_over)
     done = conclude(ledger, reports, folder)
     sys.stdout.write(soak_text.concluded(ledger.soak_id, done))
+    left = soaking.clean_up(device, ledger) if device else ""
+    if left:
+        sys.stderr.write(f"harness: {ledger.soak_id} is stored; {left}\n")
     return done.exit_code
 
 
