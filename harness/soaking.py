@@ -27,7 +27,7 @@ from harness.soak.collector import Visit
 from harness.soak.cycles import parse_cycle
 from harness.soak.known_good import soak_numbers
 from harness.soak.ledger import Ledger
-from harness.soak.machines import discard_machine, ensure_machine, expected_lifetime_s
+from harness.soak.machines import discard_machine, ensure_machine, expected_lifetime_s, let_fly
 from harness.soak.reach import reach_for
 from harness.soak.spool import Record
 from harness.soak.start import Started, StreamPlan, new_soak_id, start_soak
@@ -133,12 +133,6 @@ def begin(
     if settings.compressed:
         let_fly(device)
     return started
-
-
-def let_fly(device: Device) -> None:
-    """Have the idle time of a soak's emulated machine skipped from now on."""
-    with reach_for(device, compressed=True)():
-        pass  # a visit leaves it so
 
 
 def _all_models(plan: Plan, model: PlanModel) -> list[PlanModel]:
