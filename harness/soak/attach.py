@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, nearest
+from harness.errors import DataError, TransientError, WireError, nearest
 from harness.model import Device
 from harness.remote.soak import SoakClient, SoakStatus
 from harness.soak import machines
@@ -103,11 +103,14 @@ def _power_schedule(device: Device, spec: Mapping[str, Any]) -> PowerSchedule | 
 
 
 def _others_run(reach: Reach, soak_id: str, device: Device) -> bool:
-    """Return whether another soak still needs the emulated machine."""
+    """Return whether another soak still needs the emulated machine; in doubt it does: its lease ends it."""
     if device.kind != "qemu":
         return False
-    with reach() as soaks:
-        return any(s.id != soak_id and s.state in ("running", "dead") for s in soaks.list())
+    try:
+        with reach() as soaks:
+            return any(s.id != soak_id and s.state in ("running", "dead") for s in soaks.list())
+    except (TransientError, WireError):
+        return True
 
 
 __all__ = ["collect", "find_soaks", "how_to_attach", "ledger_from_device", "make_ledger", "stop"]
