@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tracemalloc
 from typing import Any
 
@@ -141,11 +142,23 @@ def test_the_signal_ends_a_wait() -> None:
     stop = Stop()
     try:
         assert not stop.told
-        os.kill(os.getpid(), 10)  # SIGUSR1, before the wait as it may come
+        os.kill(os.getpid(), signal.SIGUSR1)  # before the wait, as it may come
         stop.wait(3600 * S)
         assert stop.told
         stop.wait(3600 * S)  # and every one that follows
     finally:
+        stop.close()
+
+
+def test_the_signal_ends_a_wait_that_has_begun() -> None:
+    stop = Stop()
+    before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        stop.wait(3600 * S)
+        assert stop.told
+    finally:
+        signal.signal(signal.SIGALRM, before)
         stop.close()
 
 
