@@ -156,6 +156,9 @@ class World:
 
     def _bury(self, link: Link) -> Happening:
         fault = link.child.death(self.probes)
+        cgroup = link.child.cgroup
+        if fault.details["oom"]:  # a group dies as a whole, and the kernel counts each process in it
+            fault.details["oom_kills"] = (cgroup.oom_kills() if cgroup is not None else None) or 1
         link.close()
         return Happening(link, None, fault)
 

@@ -64,7 +64,7 @@ class Stream:
         self._told_kinds: Set[str] = set()
         self._longest_ns = 0
         self._restarted = 0  # in this window
-        self._ooms = 0  # told in this window
+        self._ooms = 0  # processes, told in this window
         self._stopping = False
 
     # what the runner calls
@@ -144,7 +144,7 @@ class Stream:
         return record
 
     def take_ooms(self) -> int:
-        """Return how many kills for want of memory were told since the call before."""
+        """Return how many processes were killed by what was told as `oom` since the call before."""
         ooms, self._ooms = self._ooms, 0
         return ooms
 
@@ -272,7 +272,7 @@ class Stream:
             return
         details = fault.details
         if details.get("oom"):
-            self._ooms += 1
+            self._ooms += details.get("oom_kills", 1)
             told = {k: details.get(k) for k in ("child", "cgroup_peak_bytes", "cgroup_max_bytes")}
             self._tell("oom", fault.message, self.name, told)
         elif served or kind not in FINAL:

@@ -86,14 +86,22 @@ class ShortageWatch:
     def __init__(self, count: Callable[[], Optional[int]]) -> None:
         self._count = count
         self._kills = count()
+        self._open = 0  # kills that nobody has told of
 
     def look(self, told: int) -> List[Found]:
-        """Return an `oom` for kills beyond the `told` ones."""
+        """Return an `oom` for kills beyond the `told` ones of streams.
+
+        It waits for the look after: the kernel counts before a child's end has reached the runner.
+        """
         kills = self._count()
         before, self._kills = self._kills, kills
-        if kills is None or before is None or kills - before <= told:
+        waited = max(0, self._open - told)
+        new = kills - before if kills is not None and before is not None else 0
+        self._open = max(0, self._open + new - told)
+        others = min(waited, self._open)
+        if not others:
             return []
-        others = kills - before - told
+        self._open -= others
         text = "the kernel killed %d other process%s for want of memory" % (others, "es"[: 2 * (others > 1)])
         return [("oom", text, {"child": None, "kills": others})]
 

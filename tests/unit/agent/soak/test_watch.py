@@ -55,16 +55,25 @@ def test_throttled_from_the_start() -> None:
     assert event == "throttled"
 
 
-def test_kills_of_others_are_told_and_those_of_streams_are_not_told_twice() -> None:
-    counts = iter([3, 3, 4, 6, None, 7])
-    watch = ShortageWatch(lambda: next(counts))
-    assert watch.look(0) == []
-    assert watch.look(1) == []
-    ((event, text, details),) = watch.look(1)
-    assert (event, details["kills"]) == ("oom", 1)
-    assert "1 other process " in text
-    assert watch.look(0) == []
-    assert watch.look(0) == []
+@pytest.mark.parametrize(
+    ("counts", "told", "expected"),
+    [
+        ([3, 3, 4, 4, 4], [0, 1, 0, 0], [0, 0, 0, 0]),  # counted and told in one window
+        ([3, 6, 6, 6, 6], [0, 3, 0, 0], [0, 0, 0, 0]),  # counted first: a group of three
+        ([3, 4, 4, 4, 4], [0, 0, 0, 0], [0, 1, 0, 0]),  # another's, told a window later
+        ([3, 6, 6, 6, 6], [0, 1, 0, 0], [0, 2, 0, 0]),
+        ([3, 4, 5, 5, 5], [0, 1, 0, 0], [0, 0, 1, 0]),
+        ([None, 4, None, 9, 9], [0, 0, 0, 0], [0, 0, 0, 0]),
+    ],
+)
+def test_kills_of_others_are_told_and_those_of_streams_are_not_told_twice(
+    counts: list[int | None], told: list[int], expected: list[int]
+) -> None:
+    each = iter(counts)
+    watch = ShortageWatch(lambda: next(each))
+    found = [watch.look(number) for number in told]
+    assert [look[0][2]["kills"] if look else 0 for look in found] == expected
+    assert all(event == "oom" for look in found for event, _, _ in look)
 
 
 HARDWARE_LINES = [
