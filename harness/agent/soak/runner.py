@@ -121,7 +121,11 @@ class Runner:
         times = [stream.next_ns() for stream in self._streams]
         times.append(end_ns if now_ns < end_ns else end_ns + self._grace_ns())
         until_ns = min(ns for ns in times if ns is not None)
-        for happening in self._world.wait(until_ns + self._life.epoch_ns):
+        happenings = self._world.wait(until_ns + self._life.epoch_ns)
+        if self._signals.came:  # a device that shuts down ends all processes at once: no child has crashed
+            for stream in self._streams:
+                stream.stop()
+        for happening in happenings:
             for stream in self._streams:
                 if stream.owns(happening.link):
                     if happening.fault is not None:

@@ -228,6 +228,20 @@ def test_a_signal_ends_the_life_and_not_the_soak(tmp_path: Path) -> None:
     assert [r["seq"] for r in it.records()] == list(range(1, len(it.records()) + 1))
 
 
+def test_a_device_that_shuts_down_crashes_no_child(tmp_path: Path) -> None:
+    it = stage(tmp_path)
+
+    def shut_down(world: World) -> None:
+        it.signals.came = True
+        world.children[0].queue.clear()
+        world.children[0]._ends("died of signal 15", {"signal": 15})
+
+    it.world.at[it.world.now_ns + 25 * S] = shut_down
+    assert it.play() is None
+    assert [e["event"] for e in it.events()] == ["stopping"]
+    assert it.windows()[-1]["t1_ns"] == 25 * S
+
+
 def test_a_stall_makes_one_long_window(tmp_path: Path) -> None:
     it = stage(tmp_path)
 
