@@ -76,7 +76,7 @@ def _result(result: Result) -> Mapping[str, Any]:
         "scenario": result.scenario,
         "batch_size": result.batch_size,
         "threads": result.threads,
-        "settings": to_plain(result.settings),
+        "settings": to_plain(_settings(result.settings)),
         "metric": result.metric,
         "unit": result.unit,
         "direction": result.direction,
@@ -87,6 +87,14 @@ def _result(result: Result) -> Mapping[str, Any]:
         "reasons": reasons,
         **({"comparison": _comparison(result, result.comparison)} if result.comparison else {}),
     }
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings as each of its rows has them: a soak's lists and tables stay in run.json."""
+    short = dict(settings)
+    if isinstance(soak := short.get("soak"), Mapping):
+        short["soak"] = {k: v for k, v in soak.items() if not isinstance(v, list | tuple | Mapping)}
+    return short
 
 
 def _comparison(result: Result, c: Comparison) -> Mapping[str, Any]:

@@ -55,7 +55,11 @@ def test_a_quiet_soak_passes_and_the_report_reads_all_of_it(tmp_path):
     assert soak.runner.spool_bytes_per_day > 86400 * 100
     html = (done.folder / "report.html").read_text()
     assert "20250101-000000-abcd" in html or "soak" in html
-    assert json.loads((done.folder / "summary.json").read_text())["verdict"] == "PASS"
+    summary = json.loads((done.folder / "summary.json").read_text())
+    assert summary["verdict"] == "PASS"
+    row = summary["results"][0]["settings"]["soak"]
+    assert (row["id"], row["ended"]) == ("20250101-000000-abcd", "duration")
+    assert "drift" not in row  # once, in run.json
     assert (tmp_path / "reports" / "latest").resolve() == done.folder.resolve()
 
 
