@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,7 +229,9 @@ class _Stream:
 
     def add(self, first: int, rows: Sequence[Mapping[str, Any]]) -> None:
         histograms = [row.get("h") or () for row in rows]
-        flat = np.array([pair for h in histograms for pair in h], dtype=np.int64).reshape(-1, 2)
+        # numbers one by one: an array from a list of pairs took as long as all the rest of a table
+        numbers = itertools.chain.from_iterable(itertools.chain.from_iterable(histograms))
+        flat = np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
         sizes = np.array([len(h) for h in histograms], dtype=np.int64)
         self.parts.append((first, sizes, flat[:, 0].astype(np.int32), flat[:, 1].copy()))
         self.names.append((first, [str(row.get("variant") or "") for row in rows]))
