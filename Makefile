@@ -17,9 +17,9 @@ demo: $(VENV)/.ready ## install, build the emulated Pi, measure a model on it, r
 	@sh tools/setup.sh --host-packages emulation
 	@$(BIN)/pytest suites/ --device rpi4
 
-test: $(VENV)/.ready ## all tests, with the emulated device and the browser
+test: $(VENV)/.ready ## all tests, with the emulated device and the browser; two at a time
 	@sh tools/setup.sh --host-packages emulation tests
-	@$(BIN)/pytest tests
+	@$(BIN)/pytest tests -n auto --maxprocesses 2 --dist loadgroup
 
 nightly: $(VENV)/.ready ## a compressed 72-hour soak of a demo model on the emulated Pi, then the gate
 	@sh tools/setup.sh --host-packages emulation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,21 @@ from harness.model import Device
 
 if TYPE_CHECKING:
     from harness.emulation import Machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep leases of this host apart from its user's, and from another worker's of the same tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIL_HARNESS_STATE", os.fspath(tmp_path_factory.mktemp("state")))
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group what workers share: one has the emulated boards, which go by name; else a file stays together."""
+    for item in items:
+        needs_board = item.get_closest_marker("device") is not None
+        item.add_marker(pytest.mark.xdist_group("boards" if needs_board else item.path.as_posix()))
 
 
 @pytest.fixture(scope="session")
