@@ -24,6 +24,7 @@ from harness.errors import ConfigError, HarnessError, StoredRunError
 from harness.fixtures import DEVICE_CLOCK, FAILING
 from harness.plan import ON_REQUEST, SOAK, SUITES
 from harness.selection import Target
+from harness.units import format_duration
 
 if TYPE_CHECKING:
     pass
@@ -225,6 +226,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     except ConfigError as error:
         raise pytest.UsageError(f"harness: {error}") from None
     desk.start(targets)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | list[str]:
+    """Say how long several soaks will take: one follows another."""
+    desk = config.stash[DESK]
+    count = sum(1 for item in items if item.get_closest_marker(SOAK) and _target_of(item) is not None)
+    if desk.soak_s is None or count < 2:
+        return []
+    each, whole = format_duration(desk.soak_s), format_duration(count * desk.soak_s)
+    return f"{count} soaks of {each}, one after another: {whole} in all. --model takes one."
 
 
 def _target_of(item: pytest.Item) -> Target | None:

@@ -178,8 +178,12 @@ def attach(known: Known, reports: Path, folder: Path | None, *, take_over: bool)
     device = None
     if stored_in(ledger.folder) is None:
         device = _device(known)
-        with progress.step(f"soak {ledger.soak_id}"):
-            soaking.follow(device, ledger, progress, take_over=take_over)
+        try:
+            with progress.step(f"soak {ledger.soak_id}"):
+                soaking.follow(device, ledger, progress, take_over=take_over)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{attaching.how_to_attach(ledger.soak_id)}\n")
+            raise
     done = conclude(ledger, reports, folder)
     sys.stdout.write(soak_text.concluded(ledger.soak_id, done))
     left = soaking.clean_up(device, ledger) if device else ""
