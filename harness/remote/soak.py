@@ -92,7 +92,9 @@ class SoakClient:
         try:
             return SoakPiece(reply.payload, int(reply.args["size_bytes"]), int(reply.args["last"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise WireError(f"the answer to `soak_read` isn't as docs/soak-format.md says: {error}.") from error
+            raise WireError(
+                f"the answer to `soak_read` isn't as docs/soak-format.md says: {error}."
+            ) from error
 
     def ack(self, soak_id: str, token: int, segment: int) -> None:
         """Let the device remove this segment and those before, when it needs room."""
