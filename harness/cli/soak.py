@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness import against, baselines, selection, soaking
 from harness import plan as plans
-from harness import selection, soaking
 from harness.cli import soak_known as known
 from harness.cli import soak_text
 from harness.cli.options import (
@@ -22,7 +22,7 @@ from harness.cli.options import (
     whole_number,
 )
 from harness.errors import ConfigError
-from harness.model import Plan, PlanModel
+from harness.model import Baseline, Device, Plan, PlanModel
 from harness.progress import Progress
 from harness.selection import Target
 from harness.soak_settings import parse_duration_s
@@ -92,6 +92,7 @@ def _add_start_options(action: argparse.ArgumentParser) -> None:
     add("--duration", metavar="TIME", help="as 72h or 90min (default: the plan's)")
     add("--cycle", metavar="CYCLE", help='closed, "every 300 s", "poisson 2 /s" or "trace FILE.csv"')
     add("--window", metavar="TIME", help="what one record sums up, as 10s")
+    add("--baseline", metavar="NAME", help="a recorded one, whose drift its own is held against")
     add("--threads", type=whole_number(1), default=1, metavar="N", help="(default: %(default)s)")
 
 
@@ -103,7 +104,7 @@ def start(args: argparse.Namespace) -> int:
     device = select_one(args, args.device)
     folder = reports_dir(args)
     plan, model = _model(args, folder.parent / "suites" / "release.toml")
-    target = Target(device, model)
+    target = Target(device, model, _baseline(args, plan, model, device, folder))
     settings = soaking.check(plan, target, _given(args))
     bench_of = Workbench(
         plan,
@@ -120,6 +121,15 @@ def start(args: argparse.Namespace) -> int:
         bench_of.close()
     sys.stdout.write(soak_text.started(started.soak_id, device.name, settings, started.boot_hook))
     return 0
+
+
+def _baseline(
+    args: argparse.Namespace, plan: Plan, model: PlanModel, device: Device, reports: Path
+) -> Baseline | None:
+    """Return the recorded baseline whose drift the soak's is held against: by the option, else the plan's."""
+    folder = baselines.baselines_dir(reports)
+    choices = against.choose([args.baseline] if args.baseline else [], plan, [model], folder)
+    return against.baselines_for(choices, [model], [device], folder, plan).get((device.name, model.name))
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
