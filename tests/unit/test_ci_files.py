@@ -25,7 +25,7 @@ def test_gate_job_installs_the_packages_of_the_emulated_board(name: str) -> None
 @pytest.mark.parametrize("name", CI_FILES)
 def test_make_targets_exist(name: str) -> None:
     targets = re.findall(r"\bmake ([a-z]+)$", read(name), re.MULTILINE)
-    assert targets == ["check", "test"]
+    assert targets == ["check", "test", "nightly"]
     assert [t for t in targets if not re.search(rf"^{t}:", read("Makefile"), re.MULTILINE)] == []
 
 
