@@ -259,7 +259,11 @@ def test_a_collector_whose_process_has_ended_gives_way(device: SoakDevice, ledge
     assert Collector(device.visit, ledger, settings=SETTINGS, clock=world).visit_once() is not None
 
 
-@pytest.mark.parametrize("holder", [this_holder(), "ann@elsewhere pid 4194311", "somebody", ""])
+@pytest.mark.parametrize(
+    "holder",
+    [this_holder(), "ann@elsewhere pid 4194311", "somebody", ""],
+    ids=["this process", "another host", "no process", "nobody"],
+)
 def test_in_doubt_a_holder_lives(holder: str):
     assert not is_gone(holder)
 
