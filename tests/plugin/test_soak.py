@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.repository import Repository
+from support.sshd import Sshd
 from support.tiny import MODELS
 
 from harness.cli.main import main
@@ -194,3 +195,39 @@ def test_so_is_what_the_plan_gets_wrong(theirs, table, message):
 def test_so_is_what_the_command_cant_mean(theirs, capsys, args, message):
     assert main(args) == 2
     assert message in capsys.readouterr().err
+
+
+def over_ssh(theirs: Repository, sshd: Sshd) -> None:
+    """Have a unit `board` in devices.toml: this host behind an sshd."""
+    address = sshd.address()
+    with (theirs.root / "devices.toml").open("a") as file:
+        file.write(
+            f'[types.board]\n[types.board.limits]\nmax_cpu_pressure = "100 %"\nmax_other_busy = 64\n'
+            f'[devices.board]\ntype = "board"\nkind = "ssh"\nhome = "{theirs.root / "board"}"\n'
+            f'[devices.board.ssh]\nhost = "{address.host}"\nport = {address.port}\nuser = "{address.user}"\n'
+            f'identity_path = "{address.identity_path}"\nhost_key = "{address.host_key}"\n'
+        )
+
+
+def test_over_ssh_a_cut_link_loses_nothing_and_the_board_is_left_clean(theirs, sshd):
+    over_ssh(theirs, sshd)
+    running = theirs.start("--device", "board", "--soak", "8s", "--model", "tiny")
+    until(lambda: any((theirs.root / "reports" / "soaks").glob("*/segments/*.seg")))
+    sshd.end_sessions()
+    done = running.finish()
+    assert done.returncode == 0, done.output
+    (run,) = done.runs()
+    assert run["settings"]["soak"]["coverage_ratio"] > 0.99
+    assert list((theirs.root / "board" / "soak").iterdir()) == []  # stored, so removed there
+
+
+def test_nothing_else_is_measured_on_a_board_that_soaks(theirs, sshd, capsys):
+    over_ssh(theirs, sshd)
+    assert main(["soak", "start", "--device", "board", "--model", "tiny", "--duration", "1h"]) == 0
+    (ledger,) = soaks(theirs.root)
+    refused = theirs.pytest("--device", "board", "--model", "tiny", "-m", "deploy")
+    assert refused.returncode == 75, refused.output
+    assert f"soak {ledger.name} runs on it for another" in refused.output
+    assert main(["soak", "start", "--device", "board", "--model", "tiny", "--duration", "1h"]) == 75
+    assert f"harness soak stop {ledger.name} --device board" in capsys.readouterr().err
+    assert main(["soak", "stop", ledger.name]) == 0
