@@ -9,6 +9,9 @@ from .spool import Spool
 from .windows import merge_windows
 
 MAX_HELD_EVENTS = 1000  # while the disk is full (chosen): some 300 KiB of memory
+# Windows that are waited for at most before the disk is tried again (chosen): after hours of a full disk what
+# is held must not take as many hours again to be written, for a power cut would lose it
+MAX_MORE = 64
 
 Stamp = Callable[[], Dict[str, Any]]  # `t_ns` and `life` of now
 
@@ -74,7 +77,7 @@ class Writer:
             return
         if self._together == 1:
             self._tell_full()
-        self._together *= 2
+        self._together += min(self._together, MAX_MORE)
 
     def _back_again(self) -> List[Dict[str, Any]]:
         """Return what is told with the first write after the disk was full."""

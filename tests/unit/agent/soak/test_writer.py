@@ -71,6 +71,20 @@ def test_full_then_room(tmp_path: Path) -> None:
     assert [r["seq"] for r in read_records(it.folder)] == list(range(1, len(it.kinds()) + 1))
 
 
+def test_after_hours_of_a_full_disk_it_is_soon_written(tmp_path: Path) -> None:
+    it = Shelf(tmp_path, room_bytes=0)
+    for i in range(3600):
+        it.writer.window(window(i))
+    assert it.kinds() == []
+    it.disk.room_bytes = None
+    for i in range(3600, 3600 + module.MAX_MORE + 1):
+        it.writer.window(window(i))
+    full, first, *events = it.kinds()[:4]
+    assert full == "disk_full"
+    assert 3600 < int(first.removeprefix("window 0+")) <= 3600 + module.MAX_MORE
+    assert events == ["thinned", "disk_back"]
+
+
 def test_many_events_on_a_full_disk_are_bounded_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
