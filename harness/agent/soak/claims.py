@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import time
 from typing import Any, Callable, Dict, Iterator, Optional
 
 from ..faults import Fault
+from .disk import FULL
 from .folder import SoakFolder
 
 _LOCK_WAIT_S = 5.0
@@ -82,7 +84,21 @@ class Claims:
                 "seen_boottime_ns": self._boottime_ns(),
                 "boot_id": self._boot_id,
             }
-            self._folder.write_object(_FILE, dict(claim, **now))
+            self._note(dict(claim, **now), acked > claim["acked_segment"])
+
+    def _note(self, claim: Dict[str, Any], acknowledges: bool) -> None:
+        """Write down a claim that stays. A full disk refuses nobody: the collector acknowledges again.
+
+        The reserve lends room for what may free some, not for being seen: that would use it up in minutes.
+        """
+        try:
+            self._folder.write_object(_FILE, claim, lend=acknowledges)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            sys.stderr.write(
+                "agent: soak %s: %s isn't brought up to date: %s\n" % (self._folder.id, _FILE, error)
+            )
 
     def describe(self) -> Optional[Dict[str, Any]]:
         """Return the present claim with its `seen_age_ns` (null in another boot), None before the first."""

@@ -89,13 +89,13 @@ class SoakFolder:
             file.write(json.dumps(values, allow_nan=False).encode("utf-8"))
         os.replace(temporary, self.file("runner.json"))
 
-    def write_object(self, name: str, values: Dict[str, Any]) -> None:
-        """Replace a small file durably; on a full disk with room lent by the reserve. Raises OSError."""
+    def write_object(self, name: str, values: Dict[str, Any], lend: bool = True) -> None:
+        """Replace a small file durably; on a full disk with room that the reserve may lend. Raises OSError."""
         data = json.dumps(values, allow_nan=False).encode("utf-8")
         try:
             write_whole(self.file(name), data)
         except OSError as error:
-            if error.errno not in FULL or not self._lend():
+            if error.errno not in FULL or not lend or not self._lend():
                 raise
             write_whole(self.file(name), data)
 

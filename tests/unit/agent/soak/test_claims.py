@@ -163,3 +163,23 @@ def test_a_full_disk_with_nothing_to_lend_is_told(
     monkeypatch.setattr(folder_module, "write_whole", write_whole)
     with pytest.raises(OSError, match="full"):
         claims.claim("desk", False, 120)
+
+
+def test_a_full_disk_keeps_no_collector_from_reading(
+    folder: SoakFolder, claims: Claims, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = claims.claim("desk", False, 120)
+    reserve = Path(folder.spool_path) / "reserve"
+    reserve.write_bytes(bytes(1 << 16))
+
+    def write_whole(path: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(folder_module, "write_whole", write_whole)
+    time.ns += 3600 * S
+    claims.check(token)
+    assert reserve.stat().st_size == 1 << 16  # being seen is no reason to borrow
+    reserve.unlink()
+    claims.check(token, 4)  # acknowledged again at the next visit
+    assert json.loads(Path(folder.file("collector.json")).read_text())["acked_segment"] == 0
+    assert fault(claims.check, token - 1).kind == "fenced"
