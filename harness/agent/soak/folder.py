@@ -90,7 +90,7 @@ class SoakFolder:
         os.replace(temporary, self.file("runner.json"))
 
     def write_object(self, name: str, values: Dict[str, Any], lend: bool = True) -> None:
-        """Replace a small file durably; on a full disk with room that the reserve may lend. Raises OSError."""
+        """Replace a small file durably; on a full disk with room that the reserve lends. Raises OSError."""
         data = json.dumps(values, allow_nan=False).encode("utf-8")
         try:
             write_whole(self.file(name), data)

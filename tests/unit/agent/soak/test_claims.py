@@ -1,4 +1,4 @@
-"""Claims: one collector at a time, older tokens fenced out, nothing forgotten by a power cut or a full disk."""
+"""Claims: one collector at a time, older tokens fenced out, nothing lost by a power cut or a full disk."""
 
 from __future__ import annotations
 
