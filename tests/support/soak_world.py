@@ -104,6 +104,7 @@ class Child:
             schedule = parse_cycle(args["cycle"], "test")
             self._caller = Caller(self._make, schedule, after_ns, self._now_ns, self.local)  # type: ignore[arg-type]
             result = {"after_ns": after_ns}
+            self.local.now_ns += self.world.begin_ns
         elif op == "soak":
             assert self._caller is not None
             result = self._caller.slice(args["until_ns"])
@@ -165,6 +166,7 @@ class World:
     children: list[Child] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     waits: int = 0
+    begin_ns: int = 0  # how long a loaded child takes to begin
 
     def boottime_ns(self) -> int:
         return self.now_ns

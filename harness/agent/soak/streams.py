@@ -122,7 +122,7 @@ class Stream:
     def take_window(self, start_ns: int, end_ns: int) -> Dict[str, Any]:
         """Return the record of the window that ends at `end_ns`, and decide on the variant."""
         worker = self._worker if self._worker is not None and self._worker.serves else None
-        if worker is None:
+        if worker is None and (self._worker is None or not self._worker.begins):
             self._miss(end_ns - 1)
         window = (end_ns - 1) // self._rules.window_ns
         tally = Tally()

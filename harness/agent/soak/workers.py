@@ -38,6 +38,11 @@ class Worker:
     def serves(self) -> bool:
         return self.stage == "soak"
 
+    @property
+    def begins(self) -> bool:
+        """Whether it was asked to serve: its answer tells which calls it takes, of those due already too."""
+        return self.stage == "soak_begin"
+
     def next_step(self, frame: Frame, now_ns: int) -> None:
         """Go on after the answer to a step of the way up; afterwards it may be "ready" or "soak"."""
         variant = self.variant

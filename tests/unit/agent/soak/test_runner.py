@@ -319,6 +319,25 @@ def test_the_light_variant_takes_over_under_load_and_gives_back(tmp_path: Path) 
     assert it.world.started == ["main.accurate", "main.light", "main.accurate"]
 
 
+def test_a_window_that_ends_while_the_next_variant_begins_misses_no_call(tmp_path: Path) -> None:
+    streams = [
+        {
+            "name": "main",
+            "cycle": {"kind": "every", "period_ns": S},
+            "variants": VARIANTS,
+            "switch": {"above": 0.8, "below": 0.1, "hold_windows": 3},
+        }
+    ]
+    it = stage(tmp_path, switching(lambda _t: 900 * MS), duration_s=400, streams=streams)
+    it.world.begin_ns = 15 * S  # longer than a window
+    it.play()
+    assert [e["details"]["to"] for e in it.events("variant")] == ["light"]
+    # those that were due meanwhile are made late: they aren't missed besides
+    assert [w["streams"]["main"]["errors"] for w in it.windows()] == [{}] * 40
+    assert it.total("late") > 10
+    assert it.total("calls") == 397  # none left out, none twice
+
+
 @pytest.mark.parametrize("kill_at_s", [3, 14, 29, 47])
 def test_a_killed_runner_loses_no_written_window(tmp_path: Path, kill_at_s: int) -> None:
     class Killed(BaseException):
