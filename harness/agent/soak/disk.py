@@ -5,10 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from typing import Dict
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK_BYTES = 4096
+
+
+def note(text: str) -> None:
+    """Write a line to the runner's log, which is on the disk that may be full: then the line is lost."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write("agent soak: %s\n" % text)
 
 
 class Disk:

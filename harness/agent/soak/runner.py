@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from typing import Any, Dict, Optional
 
 from ..channels import Channels
 from ..parsing import Unreadable, read_text
 from ..store import hash_file
+from .disk import note
 from .folder import SoakFolder
 from .links import World
 from .lives import Clocks, Life, begin_life, write_life
@@ -182,7 +182,7 @@ class Runner:
             self._folder.write_heartbeat(beat)
             self._world.keep_log_small()
         except OSError as error:
-            sys.stderr.write("agent soak: no heartbeat: %s\n" % error)
+            note("no heartbeat: %s" % error)
 
     def _leave(self, reason: Optional[str]) -> Optional[str]:
         """End the slices and the children, and write the last records."""
@@ -284,7 +284,7 @@ def _finish(writer: Writer) -> bool:
         if writer.finish():
             return True
         time.sleep(END_PAUSE_S)
-    sys.stderr.write("agent soak: no room for the last records; the next start writes its own\n")
+    note("no room for the last records; the next start writes its own")
     return False
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Callable, Dict, List, Optional
 
+from .disk import note
 from .spool import Spool
 from .windows import merge_windows
 
@@ -106,7 +106,7 @@ class Writer:
             written = self._spool.write(records, urgent)
         except OSError as error:  # the medium fails: treated as a full one, and told
             self._why = "the spool can't be written: %s" % error
-            sys.stderr.write("agent soak: %s\n" % self._why)
+            note(self._why)
             return False
         if written:
             self._held, self._window, self._lost_events = [], None, 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from support.soak_world import LOAD_NS, MS, Call, Death, Hang, Quick, S, Stage, World, spec, variant
 
 from harness.agent.faults import Fault
+from harness.agent.soak.folder import SoakFolder
 
 
 def steady(duration_ns: int = 5 * MS) -> Call:
@@ -252,6 +255,23 @@ def test_a_stall_makes_one_long_window(tmp_path: Path) -> None:
     it.play()
     assert [(w["i"], w["n"]) for w in it.windows()] == [(0, 1), (1, 3), (4, 1), (5, 1)]
     assert tiled(it.windows())
+
+
+def test_a_full_disk_that_holds_the_log_too_doesnt_end_the_runner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_folder: SoakFolder, _values: dict[str, Any]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    it = stage(tmp_path)
+    monkeypatch.setattr(SoakFolder, "write_heartbeat", full)
+    with open("/dev/full", "w", buffering=1) as log:  # full(4): every write fails with ENOSPC
+        monkeypatch.setattr("sys.stderr", log)
+        assert it.play() == "duration"
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            log.close()
+    assert len(it.windows()) == 6
 
 
 def test_a_full_disk_thins_windows_until_there_is_room(tmp_path: Path) -> None:
