@@ -215,7 +215,11 @@ def settings_for(plan: SoakSettings, device: Device, given: Mapping[str, Any]) -
     emulated = device.type.soak_emulated if device.kind == "qemu" else {}
     settings = over(over(over(plan, device.type.soak), emulated), given)
     if settings.duration_s is None:
-        raise ConfigError("how long is it to be?", where="soak", next_step="Say --soak 72h.")
+        raise ConfigError(
+            "how long is it to be?",
+            where="soak",
+            next_step="Say --soak 72h (--duration of `harness soak start`), or set soak.duration_s.",
+        )
     most = emulated.get("max_windows")
     if settings.compressed and most and settings.duration_s / settings.window_s > most:
         # whole minutes: blocks and windows then end together
@@ -233,7 +237,7 @@ def _check(settings: SoakSettings, device: Device) -> None:
         raise ConfigError(
             f"{format_duration(settings.duration_s)} is shorter than one window; the shortest soak on "
             f"{device.name} is {format_duration(settings.window_s)}.",
-            where="--soak",
+            where="soak",
             next_step="Ask for more, or lower soak.window_s.",
         )
     if settings.block_s < settings.window_s:

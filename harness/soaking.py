@@ -72,6 +72,10 @@ def check(plan: Plan, target: Target, given: Mapping[str, Any]) -> SoakSettings:
         if settings.compressed and parsed["kind"] == "closed":
             what = "a compressed soak skips idle time, and a closed loop leaves none."
             raise ConfigError(what, where=place, next_step='Give it idle time, as "every 300 s".')
+    if settings.power_cycle_every_s is not None and target.device.kind != "qemu":
+        what = "its power can't be switched from here, so it can't be cycled on a schedule."
+        step = "Leave out soak.power_cycle_every_s for it."
+        raise ConfigError(what, where=target.device.name, next_step=step)
     parse_rules(settings.alerts)
     if settings.webhook_env:
         webhook_url(settings.webhook_env)

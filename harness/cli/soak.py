@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from harness.errors import ConfigError
 from harness.model import Baseline, Device, Plan, PlanModel
 from harness.progress import Progress
 from harness.selection import Target
+from harness.soak.cycles import with_whole_path
 from harness.soak_settings import parse_duration_s
 from harness.soaking import Origin
 from harness.workbench import Workbench
@@ -87,7 +89,12 @@ def add_parser(commands: Any) -> None:
 
 def _add_start_options(action: argparse.ArgumentParser) -> None:
     add = action.add_argument
-    add("--model", metavar="FILE", help="a file, or a model of the plan (default: its only one)")
+    add(
+        "--model",
+        metavar="FILE",
+        action="append",
+        help="a file, or a model of the plan (default: its only one)",
+    )
     add("--plan", metavar="FILE", help="(default: suites/release.toml)")
     add("--duration", metavar="TIME", help="as 72h or 90min (default: the plan's)")
     add("--cycle", metavar="CYCLE", help='closed, "every 300 s", "poisson 2 /s" or "trace FILE.csv"')
@@ -100,10 +107,12 @@ def _add_start_options(action: argparse.ArgumentParser) -> None:
 
 
 def start(args: argparse.Namespace) -> int:
-    """Start a soak; say how to follow it."""
+    """Start a soak; say how to follow it. `--cycle` is the model's; those beside it keep their own."""
     device = select_one(args, args.device)
     folder = reports_dir(args)
     plan, model = _model(args, folder.parent / "suites" / "release.toml")
+    if args.cycle is not None and model.soak is not None:
+        model = replace(model, soak=replace(model.soak, cycle=None))  # the option goes over the model's own
     target = Target(device, model, _baseline(args, plan, model, device, folder))
     settings = soaking.check(plan, target, _given(args))
     bench_of = Workbench(
@@ -143,14 +152,20 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
             except ConfigError as error:
                 raise ConfigError(error.what, where=f"--{option}") from None
     if args.cycle is not None:
-        given["cycle"] = args.cycle
+        given["cycle"] = with_whole_path(args.cycle, Path.cwd())
     return given
 
 
 def _model(args: argparse.Namespace, plan_file: Path) -> tuple[Plan, PlanModel]:
     path = Path(args.plan) if args.plan else plan_file if plan_file.is_file() else None
     plan = plans.load_plan(path) if path else Plan(None)
-    chosen = selection.select_models(plan, [args.model] if args.model else [], [], {})
+    if len(args.model or ()) > 1:
+        raise ConfigError(
+            f"a soak is of one model, got {', '.join(args.model)}.",
+            where="--model",
+            next_step="Name those that work at once `beside` it in the plan: [models.NAME.soak].",
+        )
+    chosen = selection.select_models(plan, args.model or [], [], {})
     if not args.model:
         chosen = tuple(m for m in chosen if m.soak is not None) or chosen
     if len(chosen) != 1:
@@ -182,6 +197,10 @@ def attach(args: argparse.Namespace) -> int:
 
 def stop(args: argparse.Namespace) -> int:
     found = known.require(args)
+    session = known.stored(found)
+    if session is not None:
+        sys.stdout.write(f"{found.soak_id}: has ended already; it is stored in {session}\n")
+        return 0
     known.stop(found, args.reason)
     sys.stdout.write(
         f"{found.soak_id}: stopped; `harness soak attach {found.soak_id}` fetches, judges and stores it\n"

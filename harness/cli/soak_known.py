@@ -192,6 +192,11 @@ def attach(known: Known, reports: Path, folder: Path | None, *, take_over: bool)
     return done.exit_code
 
 
+def stored(known: Known) -> Path | None:
+    """Return the session that a soak is stored in, None while it isn't."""
+    return stored_in(known.ledger.folder) if known.ledger else None
+
+
 def stop(known: Known, reason: str) -> None:
     """End a soak on its device. Raises DeviceError where its runner doesn't end in time."""
     device, ledger = _device(known), ledger_of(known)

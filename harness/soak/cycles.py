@@ -48,6 +48,16 @@ def parse_cycle(text: str, *, where: str = "cycle", folder: Path | None = None) 
     return parsers[kind](rest, where, folder)
 
 
+def with_whole_path(text: str, folder: Path) -> str:
+    """Return a cycle whose trace, if it is one, has its file's whole path, looked for in `folder`."""
+    kind, _, rest = text.strip().partition(" ")
+    match = _TRACE.fullmatch(rest.strip()) if kind == "trace" else None
+    if match is None:
+        return text
+    repeat = f" repeat {match['repeat']}" if match["repeat"] else ""
+    return f'trace "{folder / Path(match["file"].strip(chr(34))).expanduser()}"{repeat}'
+
+
 def _every(rest: str, where: str, folder: Path | None) -> Cycle:
     period_s = _seconds(rest, where)
     if not 1e-6 <= period_s <= MAX_PERIOD_S:

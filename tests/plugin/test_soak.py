@@ -31,6 +31,7 @@ coverage_ratio = "90 %"
 [budgets.local.other]
 coverage_ratio = "90 %"
 """
+START = ["soak", "start", "--device", "local", "--duration", "3s", "--model", "tiny"]
 
 
 @pytest.fixture
@@ -124,6 +125,8 @@ def test_stop_ends_it_early_which_is_no_pass(theirs, capsys):
     assert "the lab closes" in shown
     assert main(["soak", "attach", ledger.name]) == 10
     assert "INCONCLUSIVE" in capsys.readouterr().out
+    assert main(["soak", "stop", ledger.name]) == 0
+    assert "has ended already; it is stored in" in capsys.readouterr().out
 
 
 def test_an_alert_is_told_and_ends_it(theirs, capsys):
@@ -174,6 +177,7 @@ def test_what_cant_be_meant_is_refused_before_anything_runs(theirs, args, messag
         ('cycle = "every"', "`every` needs more"),
         ('alerts = ["rss > > 3"]', "rss > > 3"),
         ('webhook_env = "NO_SUCH_VARIABLE"', "$NO_SUCH_VARIABLE, which isn't set"),
+        ('power_cycle_every_s = "60 s"', "its power can't be switched from here"),
     ],
 )
 def test_so_is_what_the_plan_gets_wrong(theirs, table, message):
@@ -190,11 +194,27 @@ def test_so_is_what_the_plan_gets_wrong(theirs, table, message):
         (["soak", "status", "20250101-000000-abcd"], "no soak `20250101-000000-abcd` is known here"),
         (["soak", "start", "--device", "local", "--duration", "3s"], "which model? The plan has tiny, other"),
         (["soak", "start", "--device", "local", "--model", "tiny"], "how long is it to be?"),
+        ([*START, "--model", "other"], "a soak is of one model, got tiny, other. Name those that"),
     ],
 )
 def test_so_is_what_the_command_cant_mean(theirs, capsys, args, message):
     assert main(args) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cycle", "message"),
+    [
+        ("evry 3 s", "got 'evry 3 s'; did you mean `every`?"),
+        ("trace no.csv repeat 1 h", "{here}/no.csv: can't be read"),
+    ],
+)
+def test_the_option_cycle_goes_over_the_models_own_and_its_paths_are_the_users(
+    theirs, capsys, cycle, message
+):
+    theirs.write_plan(PLAN + '[models.tiny.soak]\ncycle = "every 20 ms"\n')
+    assert main([*START, "--cycle", cycle]) == 2
+    assert message.format(here=theirs.root) in capsys.readouterr().err
 
 
 def over_ssh(theirs: Repository, sshd: Sshd) -> None:
