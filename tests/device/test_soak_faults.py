@@ -171,5 +171,6 @@ def test_a_full_disk_thins_windows_and_says_so(suffered: Suffered) -> None:
     full, thinned, back = suffered.events("disk_full", "thinned", "disk_back")
     assert full.t_s < back.t_s
     assert suffered.table.merged.max() == thinned.details["n"] >= 2
-    assert suffered.table.merged[-1] == 1  # single again
+    # single again; one that is late, on a busy host, spans two and says so as well
+    assert suffered.table.merged[suffered.table.start_s > back.t_s].min() == 1
     assert suffered.failing("disk_full", "thinned", "disk_back") == set()
