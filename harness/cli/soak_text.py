@@ -120,7 +120,7 @@ def _event(e: SoakEvent) -> str:
 
 def _collector(g: Glance) -> str:
     if not g.collector:
-        return "nobody has collected from it yet"
+        return "none; all of it is here" if g.stored else "nobody has collected from it yet"
     ago = "" if g.collector_ago_s is None else f", {format_duration(round(g.collector_ago_s))} ago"
     return f"{g.collector}{ago}{'; it has ended' if g.collector_gone else ''}"
 

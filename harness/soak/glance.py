@@ -91,18 +91,21 @@ def compute_glance(
     spans = table.end_s - table.start_s
     observed_s = float(spans.sum())
     reached_s = max([float(table.end_s[-1]) if len(spans) else 0.0, _seen_t_s(contact)])
+    duration_s = spec["duration_ns"] / 1e9
+    # of what can have been seen by now; once it has ended of all that was asked for, as its verdict has it
+    asked_s = duration_s if table.ended is not None or not len(spans) else float(table.end_s[-1])
     claim = contact.status.get("collector") or {}
     return Glance(
         soak_id=str(spec["id"]),
         device=device,
         compressed=bool(spec.get("compressed")),
         state=state_of(table, contact),
-        duration_s=spec["duration_ns"] / 1e9,
+        duration_s=duration_s,
         reached_s=reached_s,
         observed_s=observed_s,
         windows=int(table.merged.sum()),
         window_s=spec["window_ns"] / 1e9,
-        coverage_ratio=min(1.0, observed_s / float(table.end_s[-1])) if whole and len(spans) else None,
+        coverage_ratio=min(1.0, observed_s / asked_s) if whole and len(spans) else None,
         streams=tuple(_stream(table, stream, spec) for stream in spec["streams"]),
         temps_c=_temps(table),
         throttled=_throttled(table),

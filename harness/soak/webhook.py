@@ -77,10 +77,13 @@ def post(url: str, message: Mapping[str, Any], *, timeout_s: float = TIMEOUT_S) 
 def alert_message(
     soak_id: str, device: str, rule: str, text: str, *, aborted: bool, t_s: float
 ) -> dict[str, Any]:
-    """Return what is posted of an alert. `text` is also what chat services show that look for that key."""
+    """Return what is posted of an alert.
+
+    `text` says which rule fired and when. Chat services show the message's key of that name.
+    """
     ending = " The soak was stopped." if aborted else ""
     return {
-        "text": f"Soak {soak_id} on {device}: {rule}. {text}{ending}",
+        "text": f"Soak {soak_id} on {device}, {text}.{ending}",
         "soak": soak_id,
         "device": device,
         "rule": rule,

@@ -100,6 +100,15 @@ def test_a_gap_lowers_its_coverage():
     assert glance(table, whole=False).coverage_ratio is None
 
 
+def test_one_that_ended_early_covers_little_of_what_was_asked_for():
+    table = a_table()
+    asked_s = glance(table).duration_s
+    assert glance(table).coverage_ratio == 1.0
+    ended = a_table(ended="aborted: rss_ratio > 0.85")
+    assert glance(ended).coverage_ratio == pytest.approx(float(ended.end_s[-1]) / asked_s)
+    assert glance(ended).coverage_ratio < 0.9
+
+
 def test_one_screen_says_what_a_user_asks():
     text = describe(glance())
     lines = text.splitlines()
@@ -158,6 +167,11 @@ def test_one_screen_says_what_a_user_asks():
 def test_every_state_says_what_happens_next(contact, ended, stored, words):
     text = describe(glance(a_table(ended=ended), contact, stored=stored))
     assert [word for word in words if word not in text] == []
+
+
+def test_what_is_stored_without_a_claim_known_was_collected():
+    seen = glance(a_table(ended="duration"), Contact(0.0, None, {}), stored="reports/s1")
+    assert "nobody has collected" not in describe(seen)
 
 
 def test_a_collector_of_this_host_that_has_ended_is_told():

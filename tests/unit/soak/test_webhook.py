@@ -48,13 +48,13 @@ def url(server: HTTPServer, path: str) -> str:
 
 def test_an_alert_arrives_as_json(server):
     message = webhook.alert_message(
-        "s1", "rpi4", "rss_ratio > 0.85 for 5min", "It is 0.9.", aborted=True, t_s=60
+        "s1", "rpi4", "rss_ratio > 0.85", "at 1 min: rss_ratio > 0.85 (worst 90%)", aborted=True, t_s=60
     )
     assert webhook.post(url(server, "/ok"), message) == ""
     ((path, kind, body),) = server.got
     assert (path, kind) == ("/ok", "application/json; charset=utf-8")
     assert body == message
-    assert body["text"] == "Soak s1 on rpi4: rss_ratio > 0.85 for 5min. It is 0.9. The soak was stopped."
+    assert body["text"] == ("Soak s1 on rpi4, at 1 min: rss_ratio > 0.85 (worst 90%). The soak was stopped.")
 
 
 @pytest.mark.parametrize(("path", "why"), [("/gone", "answered 410"), ("/moved", "answered 302")])
