@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.model import Series, SoakTable, SparseHistograms
-from harness.stats.histograms import bucket_middle
+from harness.stats.histograms import percentile_by_group
 
 TIME_SERIES = "soak.t_s"
 MAX_BINS = 400  # of time, in the latency heat map
@@ -46,34 +46,16 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def window_percentile_ns(found: SparseHistograms, p: float) -> Floats:
-    """Return each window's p-th percentile of call times in ns (nearest rank), NaN where it has no call."""
-    n = len(found.offset) - 1
-    values = np.full(n, np.nan)
-    window = np.repeat(np.arange(n), np.diff(found.offset))
-    keep = found.count > 0
-    window, index, count = window[keep], found.index[keep].astype(np.int64), found.count[keep]
-    if not len(index):
-        return values
-    order = np.lexsort((index, window))
-    window, index, reached = window[order], index[order], np.cumsum(count[order])
-    begins = np.flatnonzero(np.diff(window, prepend=-1))
-    ends = np.append(begins[1:], len(window)) - 1
-    before = np.where(begins > 0, reached[begins - 1], 0)
-    rank = np.maximum(1, -(-p * (reached[ends] - before) // 100)).astype(np.int64)
-    at = np.searchsorted(reached, before + rank)
-    values[window[begins]] = bucket_middle(index[at])
-    return values
-
-
 def channel_series(table: SoakTable) -> tuple[list[dict[str, Any]], list[Series]]:
     """Return settings["soak"]["channels"] and their series, soak time of the windows' middles first."""
     columns = dict(table.channels)
     units = dict(table.units)
     long_s = table.end_s - table.start_s
-    for stream, histograms in table.latency.items():
+    each = np.arange(long_s.size)
+    for stream, h in table.latency.items():
         for p in (50, 99):
-            columns[f"{stream}/latency_p{p}_ns"] = window_percentile_ns(histograms, p)
+            values = percentile_by_group(h.offset, h.index, h.count, each, p)
+            columns[f"{stream}/latency_p{p}_ns"] = values
             units[f"{stream}/latency_p{p}_ns"] = "ns"
         if f"{stream}/calls" in columns:
             columns[f"{stream}/throughput_per_s"] = columns[f"{stream}/calls"] / long_s
