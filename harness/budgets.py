@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from harness.errors import nearest
 from harness.judging import RULES, plan_name
-from harness.metrics import HIGHER, METRICS, Metric
+from harness.metrics import ESTIMATES, HIGHER, METRICS, Metric
 from harness.model import Budget, Fidelity
 from harness.recorded import EXACT_KIND, NOT_COMPARED
 from harness.toml_schema import Problems, Section
@@ -64,7 +64,11 @@ def _parse_budget(
 ) -> Budget | None:
     limit = section.quantity("limit", metric.unit, at_least=0)
     margin = section.quantity("margin", "ratio", at_least=0)
-    fidelity = section.text("fidelity", choices=FIDELITIES) or Fidelity.MEASURED
+    only_estimated = metric.name in ESTIMATES.values()
+    fidelity = Fidelity(
+        section.text("fidelity", choices=FIDELITIES)
+        or (Fidelity.ESTIMATED if only_estimated else Fidelity.MEASURED)
+    )
     rule = section.text("rule", choices=RULES)
     scenario = section.text("scenario", choices=SCENARIOS)
     batch_size = section.integer("batch_size", at_least=1)
@@ -76,15 +80,18 @@ def _parse_budget(
         section.problem("limit", "is missing: a budget has a limit, a margin, or both")
     elif rule is not None and "limit" not in section.data:
         section.problem("rule", "is for a limit, and there is none; a margin is judged by its interval")
+    name = ESTIMATES.get(metric.name, metric.name) if fidelity is Fidelity.ESTIMATED else metric.name
+    if name in ESTIMATES.values():
+        _check_estimate(section, fidelity, rule, margin)
     section.finish()
     if limit is None and margin is None:
         return None
     return Budget(
         model=model,
         device_type=device_type,
-        metric=metric.name,
+        metric=name,
         limit=limit,
-        fidelity=Fidelity(fidelity),
+        fidelity=fidelity,
         rule=rule or ("point" if metric.name in _POINT_METRICS else "confidence"),
         scenario=scenario,
         batch_size=batch_size,
@@ -104,6 +111,16 @@ def _check_limit(section: Section, metric: Metric, limit: float) -> None:
             section.problem("limit", f"{metric.name} is never 0, so nothing could hold it")
     elif metric.name == "server_rate_per_s" and limit > MAX_RATE_PER_S:
         section.problem("limit", f"no device answers {limit:g} requests a second; at most {MAX_RATE_PER_S:g}")
+
+
+def _check_estimate(section: Section, fidelity: Fidelity, rule: str | None, margin: float | None) -> None:
+    """Report what no estimate can be judged by: its value without its band, a baseline, another fidelity."""
+    if fidelity is not Fidelity.ESTIMATED:
+        section.problem("fidelity", f"this metric is never {fidelity}, always {Fidelity.ESTIMATED}")
+    if rule == "point":
+        section.problem("rule", "an estimate is judged by its band: leave it out, or say `confidence`")
+    if margin is not None:
+        section.problem("margin", "an estimate isn't compared with a baseline; the virtual number is")
 
 
 def _check_margin(section: Section, metric: Metric, margin: float) -> None:

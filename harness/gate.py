@@ -12,7 +12,9 @@ from typing import TypeVar
 
 from harness import errors
 from harness.judging import SEVERITY, joined, judge, plan_name, worst
+from harness.metrics import ESTIMATES
 from harness.model import (
+    LATENCY,
     Budget,
     Fidelity,
     Outcome,
@@ -227,7 +229,7 @@ def _missing_of(
     lines += [f"{place}: {what}" for what in _other_runtimes(planned, mine)]
     for suite in plan.required_suites:
         lines += [f"{place}: {what}" for what in _missing_of_suite(suite, mine, results)]
-    return lines + [f"{place}: {what}" for what in _unmet_budgets(budgets, results, plan.accepted_fidelity)]
+    return lines + [f"{place}: {what}" for what in _unmet_budgets(budgets, results, plan)]
 
 
 def _cause(run: Run) -> str:
@@ -265,11 +267,22 @@ def _missing_of_suite(suite: str, runs: Iterable[Run], results: Iterable[Result]
     return []
 
 
-def _unmet_budgets(
-    budgets: Iterable[Budget], results: Iterable[Result], accepted: tuple[Fidelity, ...]
-) -> list[str]:
+def _accepts(plan: Plan, result: Result) -> bool:
+    """Return whether a number of the result's fidelity may decide a release.
+
+    An estimate of a latency is judged by its band, so that it decides nothing within it; it follows from a
+    virtual number, and counts where those do. How far a model of a board's power is off, no band says.
+    """
+    if result.fidelity in plan.accepted_fidelity:
+        return True
+    estimates = LATENCY in plan.accepted_estimates and Fidelity.VIRTUAL in plan.accepted_fidelity
+    return estimates and result.metric in ESTIMATES.values()
+
+
+def _unmet_budgets(budgets: Iterable[Budget], results: Iterable[Result], plan: Plan) -> list[str]:
     """Return the metrics with budgets that no result of an accepted fidelity was judged by."""
     results = tuple(results)
+    accepted = ", ".join(plan.accepted_fidelity)
     lines: dict[tuple[object, ...], str] = {}
     for b in budgets:
         key = (b.metric, b.scenario, b.batch_size)
@@ -283,18 +296,19 @@ def _unmet_budgets(
                 f"{b.metric}{scope} has a margin, and no comparison of it completed: give --baseline, "
                 "or see how its run ended"
             )
-        elif b.margin is not None and not any(r.fidelity in accepted for r in compared):
+        elif b.margin is not None and not any(_accepts(plan, r) for r in compared):
             seen = ", ".join(sorted({str(r.fidelity) for r in compared}))
             lines[*key, "margin"] = (
-                f"{b.metric}{scope} was compared in {seen} numbers; the plan accepts {', '.join(accepted)}"
+                f"{b.metric}{scope} was compared in {seen} numbers; the plan accepts {accepted}"
             )
         if b.limit is None:
             continue
         if not found:
-            lines[key] = f"{b.metric}{scope} has a budget, and nothing was measured"
-        elif not any(r.fidelity in accepted for r in found):
+            what = "no emulated board made one" if b.metric in ESTIMATES.values() else "nothing was measured"
+            lines[key] = f"{b.metric}{scope} has a budget, and {what}"
+        elif not any(_accepts(plan, r) for r in found):
             seen = ", ".join(sorted({str(r.fidelity) for r in found}))
-            lines[key] = f"{b.metric}{scope} is {seen}; the plan accepts {', '.join(accepted)}"
+            lines[key] = f"{b.metric}{scope} is {seen}; the plan accepts {accepted}"
     return list(lines.values())
 
 

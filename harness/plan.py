@@ -15,6 +15,7 @@ from harness.budgets import FIDELITIES, MAX_RATE_PER_S, parse_metric
 from harness.errors import ConfigError, nearest
 from harness.metrics import METRICS
 from harness.model import (
+    LATENCY,
     Budget,
     CommandRuntime,
     Fidelity,
@@ -78,7 +79,7 @@ def plan_from_mapping(raw: Mapping[str, Any], path: str | Path) -> Plan:
     problems = Problems(path)
     root = Section(raw, "", problems)
     root.version(SCHEMA_VERSION)
-    device_types, optional, suites, accepted = _parse_release(root)
+    device_types, optional, suites, accepted, estimates = _parse_release(root)
     own_runtimes = tuple(_parse_runtime_table(name, section) for name, section in root.tables("runtimes"))
     models = tuple(_parse_model(name, section) for name, section in root.tables("models"))
     for model in models:
@@ -97,6 +98,7 @@ def plan_from_mapping(raw: Mapping[str, Any], path: str | Path) -> Plan:
         device_types=device_types,
         required_suites=suites,
         accepted_fidelity=tuple(Fidelity(name) for name in accepted),
+        accepted_estimates=estimates,
         budgets=budgets,
         runtimes=own_runtimes,
         soak=soak,
@@ -114,10 +116,11 @@ def _names(models: Iterable[PlanModel], wanted: str) -> str:
 
 
 def _parse_release(root: Section) -> tuple[tuple[str, ...], ...]:
-    """Return (required device types, others that may have budgets, required suites, accepted fidelity)."""
+    """Return (required device types, others that may have budgets, required suites, accepted fidelity,
+    accepted estimates)."""
     release = root.table("release")
     if release is None:
-        return (), (), (), (str(Fidelity.MEASURED), str(Fidelity.VIRTUAL))
+        return (), (), (), (str(Fidelity.MEASURED), str(Fidelity.VIRTUAL)), (LATENCY,)
     device_types = release.texts("device_types")
     others = release.texts("other_device_types")
     suites = release.texts("required_suites", choices=SUITES)
@@ -129,8 +132,12 @@ def _parse_release(root: Section) -> tuple[tuple[str, ...], ...]:
     accepted = release.texts("accepted_fidelity", choices=FIDELITIES)
     if not accepted:
         accepted = (str(Fidelity.MEASURED), str(Fidelity.VIRTUAL))
+    # an empty list is an answer: no estimate decides
+    estimates = release.texts("accepted_estimates", choices=(LATENCY,))
+    if "accepted_estimates" not in release.data:
+        estimates = (LATENCY,)
     release.finish()
-    return device_types, others, suites, accepted
+    return device_types, others, suites, accepted, estimates
 
 
 def _parse_runtime_table(name: str, section: Section) -> CommandRuntime:

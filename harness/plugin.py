@@ -307,6 +307,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         write(f"         {line}")
     if len(release.missing) > 8:
         write(f"         and {len(release.missing) - 8} more, in the report")
+    from harness.report.wording import estimate_lines  # with the report: not on the way to the first test
+
+    for line in estimate_lines(desk.results()):
+        write(f"estimate {line}")
     write(f"report   {os.path.relpath(desk.folder / 'report.html')}")
     for soak in desk.session.soaks:
         write(f"soak     {soak.soak_id} goes on by itself on its device:")

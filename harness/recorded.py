@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from harness import stats
 from harness.judging import plan_name
-from harness.metrics import METRICS, SOAK_METRICS, TIMED_KINDS, Metric
+from harness.metrics import ESTIMATES, METRICS, SOAK_METRICS, TIMED_KINDS, Metric
 from harness.model import (
     WITHIN_ONE_PROCESS,
     Comparison,
@@ -49,6 +49,8 @@ def facts_of(runs: Sequence[Run], name: str = "", artifact_format: str = "") -> 
         governor = run.settings.get("governor")
         profile = str(run.settings.get("profile", "native"))
         for m in run.measurements:
+            if m.metric in ESTIMATES.values():
+                continue  # it follows from the virtual number, which is there, and from a calibration
             number = RecordedNumber(
                 run.run_id, profile, str(governor) if governor else None, _scoped(m, run), _doubts(m, run)
             )

@@ -65,6 +65,7 @@ def _json(release: Release, results: list[Result], runs: list[Run]) -> str:
     rows = [
         {
             "model": r.model, "device": r.device_name, "metric": r.metric, "value": r.value,
+            "low": r.low, "high": r.high,
             "budget": r.budget, "baseline": r.baseline, "effect": r.ratio, "margin": r.margin,
             "fidelity": r.fidelity, "verdict": r.verdict, "reasons": list(r.reasons),
         }

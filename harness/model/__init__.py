@@ -28,7 +28,15 @@ from harness.model.devices import (
     SshAddress,
     ThermalSettings,
 )
-from harness.model.plans import Baseline, Budget, CommandRuntime, Plan, RecordedBaseline, RecordedNumber
+from harness.model.plans import (
+    LATENCY,
+    Baseline,
+    Budget,
+    CommandRuntime,
+    Plan,
+    RecordedBaseline,
+    RecordedNumber,
+)
 from harness.model.runs import (
     WITHIN_ONE_PROCESS,
     Comparison,
@@ -51,6 +59,7 @@ from harness.model.verdicts import Calibration, Detectable, Judgement, Release, 
 from harness.model.words import Effect, Fidelity, Method, Outcome, Scope, Verdict
 
 __all__ = [
+    "LATENCY",
     "WITHIN_ONE_PROCESS",
     "Artifact",
     "Baseline",

@@ -95,6 +95,9 @@ class CommandRuntime:
     timeout_s: float | None = None  # longest wait for one answer
 
 
+LATENCY = "latency"  # the one thing whose estimates a release may rest on, of its own accord
+
+
 @dataclass(frozen=True)
 class Plan:
     """release.toml: what must be measured, by what it is judged, and which fidelity counts."""
@@ -104,6 +107,7 @@ class Plan:
     device_types: tuple[str, ...] = ()  # that must be measured for a release
     required_suites: tuple[str, ...] = ()
     accepted_fidelity: tuple[Fidelity, ...] = (Fidelity.MEASURED, Fidelity.VIRTUAL)
+    accepted_estimates: tuple[str, ...] = (LATENCY,)  # of what, though `estimated` isn't accepted as such
     budgets: tuple[Budget, ...] = ()
     runtimes: tuple[CommandRuntime, ...] = ()
     soak: SoakSettings = field(default_factory=SoakSettings)

@@ -11,9 +11,10 @@ from xml.etree import ElementTree as ET
 
 from harness.gate import OUTCOME
 from harness.judging import joined
-from harness.model import Release, Result, Run, Verdict
+from harness.model import Fidelity, Release, Result, Run, Verdict
 from harness.report.data import ReportData
 from harness.report.effects import change_of, how_of, interval_of_change, margin_of
+from harness.report.wording import interval_of
 from harness.units import format_quantity
 
 # What XML 1.0 can't hold, escaped or not (section 2.2, Char).
@@ -90,7 +91,10 @@ def _describe(case: ET.Element, result: Result) -> None:
     if result.metric == OUTCOME:
         return
     fidelity = f" ({result.fidelity.value})" if result.fidelity else ""
-    text = f"{result.metric} = {format_quantity(result.value, result.unit)}{fidelity}, test {result.test}"
+    value = format_quantity(result.value, result.unit)
+    if result.fidelity is Fidelity.ESTIMATED and result.low is not None:
+        value += f" ({interval_of(result)})"  # never without its band
+    text = f"{result.metric} = {value}{fidelity}, test {result.test}"
     if result.comparison is not None:
         c = result.comparison
         text += f", {change_of(c)} against {c.baseline_name} ({interval_of_change(c)}), {how_of(c)}"

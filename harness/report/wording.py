@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from harness.metrics import HIGHER, METRICS
+from harness.judging import joined
+from harness.metrics import ESTIMATES, HIGHER, METRICS
 from harness.model import Fidelity, Result, Run, Verdict
 from harness.units import format_apart, format_quantity
 
@@ -79,6 +81,25 @@ def interval_of(result: Result) -> str:
         return "no spread" if row is not None and row.kind == "time" and result.n > 1 else "exact"
     low, high = format_apart(result.low, result.high, result.unit)
     return f"{low} – {high}"
+
+
+def estimate_of(result: Result) -> str:
+    """Return an estimate with its word and band, "estimated 77 ms (66 ms – 90 ms)"; "" for anything else."""
+    if result.fidelity is not Fidelity.ESTIMATED or result.value is None:
+        return ""
+    return f"estimated {value_of(result)} ({interval_of(result)})"
+
+
+def estimate_lines(results: Iterable[Result], most: int = 8) -> list[str]:
+    """Return a line for each estimated latency, or why there is none; of those beyond `most`, the count."""
+    lines = []
+    for r in results:
+        if r.metric in ESTIMATES.values():
+            said = estimate_of(r) or joined(r.reasons)
+            lines.append(f"{r.model} on {r.device_name}: {said}")
+    lines = list(dict.fromkeys(lines))
+    more = len(lines) - most
+    return [*lines[:most], f"and {more} more, in the report"] if more > 0 else lines
 
 
 def limit_of(result: Result) -> str:

@@ -75,3 +75,37 @@ def test_each_mistake_names_the_test_and_its_remedy(mark, problem):
 def test_two_for_one_scope_on_one_level_are_a_mistake():
     with pytest.raises(ConfigError, match="the second one for this fidelity and scope"):
         read([Mark("latency_p99_ns", limit=1), Mark("latency_p99_ns", limit=2)])
+
+
+def test_a_budget_of_the_median_that_names_estimates_judges_the_estimate():
+    both = [
+        Mark("latency_p50_ns", limit="5 ms", fidelity="virtual"),
+        Mark("latency_p50_ns", limit="80 ms", fidelity="estimated"),
+    ]
+    found = {b.metric: (b.fidelity, b.limit, b.rule) for b in read(both)}
+    assert found == {
+        "latency_p50_ns": (Fidelity.VIRTUAL, 5e6, "confidence"),
+        "estimated_latency_p50_ns": (Fidelity.ESTIMATED, 80e6, "confidence"),
+    }
+
+
+def test_the_estimates_own_name_needs_no_fidelity():
+    (found,) = read([Mark("estimated_latency_p50_ns", limit="80 ms")])
+    assert found.fidelity is Fidelity.ESTIMATED
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"rule": "point"}, "an estimate is judged by its band"),
+        ({"margin": "1 %"}, "isn't compared with a baseline"),
+    ],
+)
+def test_an_estimate_is_judged_by_its_band_alone(more, problem):
+    with pytest.raises(ConfigError, match=problem):
+        read([Mark("latency_p50_ns", limit="80 ms", fidelity="estimated", **more)])
+
+
+def test_an_estimate_is_of_no_other_fidelity():
+    with pytest.raises(ConfigError, match="this metric is never virtual, always estimated"):
+        read([Mark("estimated_latency_p50_ns", limit="80 ms", fidelity="virtual")])

@@ -587,3 +587,63 @@ def test_a_slower_run_never_improves_the_release(value, slowdown):
         return SEVERITY.index(release(runs).verdict)
 
     assert verdict(value + slowdown) <= verdict(value)
+
+
+# --- estimates
+
+
+def an_estimate(value=77.0, low=66.0, high=90.0):
+    return Measurement("estimated_latency_p50_ns", value, low, high, 25, Fidelity.ESTIMATED)
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict"),
+    [(100.0, Verdict.PASS), (80.0, Verdict.INCONCLUSIVE), (70.0, Verdict.INCONCLUSIVE), (60.0, Verdict.FAIL)],
+)
+def test_an_estimate_decides_outside_its_band_alone(limit, verdict):
+    own = a_budget(limit, "estimated_latency_p50_ns", Fidelity.ESTIMATED)
+    plan = a_plan(budgets=(*a_plan().budgets, own))
+    judged = a_run("m", measurements=[p99(9.0), an_estimate()])
+    runs = [judged if (r.model, r.suite) == ("m", "latency") else r for r in full_runs()]
+    rows = [row for run in runs for row in gate.results_of(run, plan.budgets)]
+    (row,) = (r for r in rows if r.metric == "estimated_latency_p50_ns")
+    assert row.verdict is verdict
+    assert gate.release_verdict(rows, runs, plan).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    "more", [{"accepted_estimates": ()}, {"accepted_fidelity": (Fidelity.MEASURED,)}], ids=str
+)
+def test_a_plan_may_let_no_estimate_decide(more):
+    own = a_budget(100.0, "estimated_latency_p50_ns", Fidelity.ESTIMATED)
+    plan = a_plan(budgets=(*a_plan().budgets, own), **more)
+    runs = [*full_runs(), a_run("m", measurements=[p99(9.0), an_estimate()])]
+    found = release(runs, plan)
+    assert found.verdict is Verdict.INVALID
+    assert any("estimated_latency_p50_ns is estimated; the plan accepts" in line for line in found.missing)
+
+
+def test_estimated_energy_passes_no_budget_as_shipped():
+    joules = Measurement("energy_per_inference_j", 1.0, 0.9, 1.1, 5, Fidelity.ESTIMATED)
+    own = a_budget(2.0, "energy_per_inference_j", Fidelity.ESTIMATED)
+    plan = a_plan(budgets=(*a_plan().budgets, own))
+    found = release([*full_runs(), a_run("m", suite="power", measurements=[joules])], plan)
+    assert found.verdict is Verdict.INVALID
+    assert any("energy_per_inference_j is estimated" in line for line in found.missing)
+
+
+def test_a_budget_of_an_estimate_that_nobody_made_is_missing():
+    own = a_budget(100.0, "estimated_latency_p50_ns", Fidelity.ESTIMATED)
+    found = release(full_runs(), a_plan(budgets=(*a_plan().budgets, own)))
+    assert any("has a budget, and no emulated board made one" in line for line in found.missing)
+
+
+def test_an_estimate_that_could_not_be_made_is_invalid_where_a_budget_waits_for_it():
+    none = Measurement(
+        "estimated_latency_p50_ns", None, None, None, 0, Fidelity.ESTIMATED, reasons=("no calibration",)
+    )
+    own = a_budget(100.0, "estimated_latency_p50_ns", Fidelity.ESTIMATED)
+    (_, row) = gate.results_of(a_run(measurements=[p99(9.0), none]), [own])
+    assert (row.verdict, row.reasons) == (Verdict.INVALID, ("no calibration",))
+    (_, row) = gate.results_of(a_run(measurements=[p99(9.0), none]), [])
+    assert row.verdict is Verdict.NOT_JUDGED

@@ -1,0 +1,152 @@
+"""What a board would take, beside the virtual latency of an emulated one: a run's median → its estimate.
+
+Which calibration speaks and how surely is `estimate`'s job; here an answer becomes a measurement with its
+band, its word and what it rests on. Where there is none, the virtual number stands alone, and a measurement
+without a value says why.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.measure.bench import Bench, Observation
+from harness.metrics import ESTIMATES
+from harness.model import Fidelity, Measurement
+
+if TYPE_CHECKING:
+    from harness.estimate.calibration import Calibration
+    from harness.estimate.estimator import Answer
+    from harness.estimate.features import Features
+
+SETTING = "estimate"  # where a run's settings keep what its estimate rests on
+OWN_FOLDER = "estimates"  # of the reports: calibrations that `harness devices fit` made
+NS_PER_MS = 1e6
+VIRTUAL_METRIC = "latency_p50_ns"
+
+
+def own_path(reports_dir: Path, device_type: str, runtime: str) -> Path:
+    """Return where a user's own calibration of a device type and runtime is kept."""
+    return reports_dir / OWN_FOLDER / f"{device_type}-{runtime}.toml"
+
+
+def known_calibrations(reports_dir: Path) -> list[Calibration]:
+    """Return a user's own calibrations, then those that ship. Raises ConfigError for a broken one."""
+    from harness.estimate import calibration  # scipy's neighbours: not on the way to the first test
+
+    own = [calibration.load(path) for path in sorted((reports_dir / OWN_FOLDER).glob("*.toml"))]
+    return [*own, *_shipped()]
+
+
+@functools.cache
+def _shipped() -> tuple[Calibration, ...]:
+    from harness.estimate import estimator
+
+    return tuple(estimator.shipped())
+
+
+def is_estimated(bench: Bench) -> bool:
+    """Return whether times there are virtual, so that an estimate has something to say."""
+    return bench.time_fidelity is Fidelity.VIRTUAL
+
+
+def with_estimate(
+    seen: Observation,
+    bench: Bench,
+    known: Sequence[Calibration],
+    *,
+    today: datetime.date,
+    features: Features | None = None,
+    why_no_features: str = "",
+) -> Observation:
+    """Return `seen` with the estimate of its median latency, or with why there is none.
+
+    `features` are of one inference; None where nothing counted them, and then `why_no_features` may say why.
+    An observation without a virtual median comes back as it is.
+    """
+    from harness.estimate import estimator
+
+    p50 = next((m for m in seen.measurements if m.metric == VIRTUAL_METRIC), None)
+    if p50 is None or p50.value is None or p50.fidelity is not Fidelity.VIRTUAL:
+        return seen
+    device_type, precision = bench.board.device.type.name, precision_of(bench)
+    answer = estimator.answer(
+        known,
+        device_type=device_type,
+        runtime=bench.runtime.name,
+        precision=precision,
+        threads=bench.threads,
+        virtual_ns=p50.value,
+        features=features,
+    )
+    by = "what the emulation counted" if features is not None else "one factor of the virtual clock"
+    said = {"device_type": device_type, "precision": precision, **_settings(answer, by, today)}
+    if features is None and why_no_features:
+        said["no_counts"] = why_no_features
+    return replace(
+        seen,
+        measurements=(*seen.measurements, _measurement(answer, p50, said)),
+        settings={**seen.settings, SETTING: said},
+    )
+
+
+def precision_of(bench: Bench) -> str:
+    """Return which kernels run: "int8" where the runtime says that it computes in integers, else "fp32".
+
+    Half floats are widened by these runtimes on cores without them (Armv8.0-A), so they are fp32 here.
+    """
+    return "int8" if bench.look.quantised else "fp32"
+
+
+def _measurement(answer: Answer, p50: Measurement, said: Mapping[str, Any]) -> Measurement:
+    made, name = answer.estimate, ESTIMATES[VIRTUAL_METRIC]
+    if made is None:
+        why = (f"no estimate of a board's time: {answer.problem}",)
+        return Measurement(
+            name, None, None, None, 0, Fidelity.ESTIMATED, p50.scenario, p50.batch_size, reasons=why
+        )
+    return Measurement(
+        name,
+        made.board_ms * NS_PER_MS,
+        made.low_ms * NS_PER_MS,
+        made.high_ms * NS_PER_MS,
+        made.n,
+        Fidelity.ESTIMATED,
+        p50.scenario,
+        p50.batch_size,
+        reasons=(_rests_on(answer, said), *answer.notes, *filter(None, (said.get("no_counts"),))),
+    )
+
+
+def _rests_on(answer: Answer, said: Mapping[str, Any]) -> str:
+    """Return the calibration's name, its age and its error on its own networks, as one reason."""
+    made = answer.estimate
+    assert made is not None
+    days = said["age_days"]
+    age = "taken today" if days == 0 else f"{days} day{'' if days == 1 else 's'} old"
+    return (
+        f"estimated from calibration {answer.calibration} ({age}), by {said['by']}: off by "
+        f"{answer.mean_error_ratio:.1%} on average, {answer.worst_error_ratio:.1%} at worst, on its own "
+        f"{made.n} networks, each left out; the band is of {made.confidence:.0%}"
+    )
+
+
+def _settings(answer: Answer, by: str, today: datetime.date) -> dict[str, Any]:
+    if answer.estimate is None:
+        return {"problem": answer.problem}
+    return {
+        "by": by,
+        "calibration": answer.calibration,
+        "taken_on": answer.taken_on,
+        "age_days": answer.age_days(today),
+        "source": answer.source,
+        "networks": answer.estimate.n,
+        "mean_error_ratio": answer.mean_error_ratio,
+        "worst_error_ratio": answer.worst_error_ratio,
+        "confidence": answer.estimate.confidence,
+        "notes": list(answer.notes),
+    }
