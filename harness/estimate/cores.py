@@ -1,8 +1,10 @@
 """The processor cores that a schedule is made for: their pipelines, latencies and caches.
 
-Figures are those of Arm's software optimisation guides (Cortex-A72: UAN 0016; Cortex-A76: SWOG 307215),
-rounded to what tells code apart; a range in a guide is entered by its short end, as inference divides by
-plain numbers. Caches are those of the board: Broadcom's BCM2711 and BCM2712.
+Figures follow Arm's software optimisation guides (Cortex-A72: UAN 0016; Cortex-A76: SWOG 307215), rounded to
+what tells code apart. They were entered partly from memory and not checked line by line against the guides:
+check one before you cite it. One was changed after its effect was seen: the A72's vector division stands at
+the short end of the guide's range, since a longer one left efficientnet_b0 off by 15% (docs/decisions/0007).
+Caches are those of the board: Broadcom's BCM2711 and BCM2712.
 """
 
 from __future__ import annotations
