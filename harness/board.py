@@ -81,6 +81,13 @@ class Board:
             return self.connection.sensing()
         return contextlib.nullcontext()
 
+    def machine_file(self, name: str) -> Path | None:
+        """Return a file of an emulated board's running machine; None where it isn't there."""
+        if not isinstance(self.connection, QemuConnection):
+            return None
+        path = self.connection.machine.folder / name
+        return path if path.is_file() else None
+
     def close(self) -> None:
         """Close the agent, then the connection (and with it an emulated machine)."""
         try:
@@ -89,14 +96,20 @@ class Board:
             self.connection.close()
 
 
-def open_board(device: Device, profile: str, requests: Sequence[RuntimeRequest], progress: Progress) -> Board:
-    """Open `device` with the environments of `requests` installed.
+def open_board(
+    device: Device,
+    profile: str,
+    requests: Sequence[RuntimeRequest],
+    progress: Progress,
+    qemu_arguments: Sequence[str] = (),
+) -> Board:
+    """Open `device` with the environments of `requests` installed; an emulated one with `qemu_arguments`.
 
     Raises TransientError when it can't be reached, DeviceError when it answers with a failure,
     RuntimeUnavailable when a runtime has no build for it.
     """
     if device.kind == "qemu":
-        return _open_emulated(device, profile, requests, progress)
+        return _open_emulated(device, profile, requests, progress, qemu_arguments)
     with progress.step(f"{device.name}: connecting"):
         connection = connect.open_connection(device)
     with contextlib.ExitStack() as undo:
@@ -110,11 +123,21 @@ def open_board(device: Device, profile: str, requests: Sequence[RuntimeRequest],
 
 
 def _open_emulated(
-    device: Device, profile: str, requests: Sequence[RuntimeRequest], progress: Progress
+    device: Device,
+    profile: str,
+    requests: Sequence[RuntimeRequest],
+    progress: Progress,
+    qemu_arguments: Sequence[str],
 ) -> Board:
     envs, key = emulated_environments(requests, progress)
     with progress.step(f"{device.name}: starting ({profile})"):
-        connection = QemuConnection.open(device, profile=profile, snapshot=key, progress=progress.share)
+        connection = QemuConnection.open(
+            device,
+            profile=profile,
+            snapshot=key,
+            progress=progress.share,
+            extra_arguments=qemu_arguments,
+        )
     with contextlib.ExitStack() as undo:
         undo.callback(lambda: connection.close())
         board = _start_agent(device, profile, connection)

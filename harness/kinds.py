@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from harness import board as boards
-from harness import estimating
+from harness import counting, estimating
 from harness.errors import ConfigError, HostSetupError, ModelRejected, Unsupported
 from harness.measure.accuracy import measure_accuracy
 from harness.measure.against import measure_accuracy_against, measure_size_against
@@ -148,7 +148,16 @@ def _single_stream(task: Task) -> Observation:
     if not estimating.is_estimated(task.bench):
         return seen
     known = estimating.known_calibrations(task.session.options.reports_dir)
-    return estimating.with_estimate(seen, task.bench, known, today=datetime.datetime.now(datetime.UTC).date())
+    features, why_not = counting.count_features(task.bench, known)
+    why_not = task.session.workbench.why_no_counts(task.target.device) or why_not
+    return estimating.with_estimate(
+        seen,
+        task.bench,
+        known,
+        today=datetime.datetime.now(datetime.UTC).date(),
+        features=features,
+        why_no_features=why_not,
+    )
 
 
 def _server(task: Task) -> Observation:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable
 
 from harness import board as boards
-from harness import leases, model_files, runtimes
+from harness import counting, leases, model_files, runtimes
 from harness.board import Board
 from harness.errors import DeviceBusy, HarnessError
 from harness.measure.bench import Bench, Look
@@ -45,6 +45,7 @@ class Workbench:
         self._facts: dict[str, DeviceFacts] = {}
         self._cases: dict[str, ModelCase] = {}
         self._looks: dict[str, Look] = {}
+        self._no_counts: dict[str, str] = {}
         self._leases = contextlib.ExitStack()
         self._leased: set[str] = set()
 
@@ -52,6 +53,10 @@ class Workbench:
         """Return `model` made ready on `device`, opening the board where it isn't."""
         profile = boards.profile_for(device, profile)
         return self._bench(self._board(device, profile), self.case(model))
+
+    def why_no_counts(self, device: Device) -> str:
+        """Return why a device's machine was started without the counting plugin; "" if it wasn't."""
+        return self._no_counts.get(device.name, "")
 
     def reference(self, bench: Bench) -> Bench:
         """Return the same case made ready on this host, same runtime and build."""
@@ -108,7 +113,9 @@ class Workbench:
             self._lease(device)
             # on a board of its own each environment is pushed when a model needs it
             wanted = self._requests(device) if device.kind == "qemu" else []
-            board = self._boards[key] = boards.open_board(device, profile, wanted, self._progress)
+            arguments, self._no_counts[device.name] = counting.plugin_for(device, profile)
+            more = {"qemu_arguments": arguments} if arguments else {}
+            board = self._boards[key] = boards.open_board(device, profile, wanted, self._progress, **more)
             if device.kind not in ("local", "qemu"):
                 _require_no_soak(board)
             self._facts.setdefault(device.name, self._boards[key].facts)

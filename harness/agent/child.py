@@ -74,6 +74,7 @@ class Child:
             "first": lambda frame: self._loaded().first(Args("first", frame.args)),
             "measure": lambda frame: self._loaded().measure(Args("measure", frame.args)),
             "paced": self._paced,
+            "count": self._count,
             "duet_start": self._duet_start,
             "duet_block": self._duet_block,
             "duet_end": self._duet_end,
@@ -139,6 +140,14 @@ class Child:
         from .paced import paced
 
         return paced(self._loaded(), Args("paced", frame.args), frame.payload)
+
+    def _count(self, frame: Frame) -> Answer:
+        from .marks import counted_call
+
+        Args("count", frame.args).done()
+        model = self._loaded()
+        calls = model.calls("count")
+        return model.refusable(lambda: counted_call(calls)), b""
 
     def _soak_begin(self, frame: Frame) -> Answer:
         from .soak.calls import Soak

@@ -28,7 +28,7 @@ from .wire import Decoder, Frame, WireFault
 EXIT_WIRE = 3
 _CHUNK_BYTES = 1 << 20
 _MAX_CHILDREN = 64
-_CHILD_OPS = ("load", "set_inputs", "first", "measure", "paced", "infer", "exit")
+_CHILD_OPS = ("load", "set_inputs", "first", "measure", "paced", "count", "infer", "exit")
 
 
 class Finished(Exception):

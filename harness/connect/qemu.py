@@ -55,9 +55,10 @@ class QemuConnection:
         profile: str = Profile.FUNCTIONAL,
         snapshot: str | None = None,
         progress: StepProgress | None = None,
+        extra_arguments: Sequence[str] = (),
     ) -> QemuConnection:
         """Return a connection into `device`: its supervised machine in this profile if one is up, else a
-        new one, restored from `snapshot` where that exists (see `restored`).
+        new one, restored from `snapshot` where that exists (see `restored`), with QEMU's `extra_arguments`.
 
         Raises ConfigError, HostSetupError, or TransientError when the machine doesn't come up.
         """
@@ -71,7 +72,13 @@ class QemuConnection:
         known = snapshot is not None and has_snapshot(image, wanted, snapshot, board=device.qemu)
         restored = snapshot if known else None
         machine = start(
-            image, device.qemu, name=device.name, profile=wanted, snapshot=restored, progress=progress
+            image,
+            device.qemu,
+            name=device.name,
+            profile=wanted,
+            snapshot=restored,
+            progress=progress,
+            extra_arguments=extra_arguments,
         )
         try:
             return cls(device, machine, restored=restored)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,12 @@ def start(
     progress: Progress | None = None,
     supervised: bool = False,
     lifetime_s: float = DEFAULT_LIFETIME_S,
+    extra_arguments: Sequence[str] = (),
 ) -> Machine:
     """Return a machine that answers on SSH, its wall clock set.
+
+    `extra_arguments` go to QEMU beside its own and change nothing that a saved state depends on (a plugin);
+    a machine that is powered on again is without them.
 
     `snapshot` None: from the state right after boot, which the first call makes; a key: from what was
     saved under it. Raises ConfigError when there is no such snapshot, HostSetupError when the host lacks
@@ -74,7 +78,7 @@ def start(
     if key == snapshots.WARM:
         _make_warm(image, board, profile, report)
     report("restoring", 0.0)
-    machine = _launch(image, board, name, profile, key, lifetime_s if supervised else None)
+    machine = _launch(image, board, name, profile, key, lifetime_s if supervised else None, extra_arguments)
     report("restoring", 1.0)
     return machine
 
@@ -110,6 +114,7 @@ def _launch(
     profile: Profile,
     key: str | None,
     lifetime_s: float | None,
+    extra_arguments: Sequence[str] = (),
 ) -> Machine:
     """Start a machine from the state `key`, cold if None; supervised if it has a lifetime."""
     supervised = lifetime_s is not None
@@ -133,7 +138,7 @@ def _launch(
         }
         keeper.write_json(str(folder / "lease.json"), {"expires_at_s": time.time() + (lifetime_s or 0)})
         machine = Machine(folder, image, board, info)
-        write_spec(machine, snapshot / "state" if snapshot else None)
+        write_spec(machine, snapshot / "state" if snapshot else None, extra_arguments)
         machine.adopt(_start_keeper(folder, fds))
         wait_ready(machine, RESTORE_TIMEOUT_S if snapshot else COLD_BOOT_TIMEOUT_S, cold=snapshot is None)
         info["ssh_port"] = machine.ssh_port
@@ -152,7 +157,7 @@ def _launch(
             os.close(fd)
 
 
-def write_spec(machine: Machine, state: Path | None) -> None:
+def write_spec(machine: Machine, state: Path | None, extra_arguments: Sequence[str] = ()) -> None:
     """Write what the keeper shall start: cold, or from `state`."""
     image = machine.image
     argv = command.machine_arguments(
@@ -163,6 +168,7 @@ def write_spec(machine: Machine, state: Path | None) -> None:
         device_tree=device_tree(image, machine.board, machine.profile),
         serial=machine.serial,
     )
+    argv += extra_arguments
     argv += ["-name", f"hil-{machine.name}"]  # for who looks at `ps`
     if state is not None:
         (machine.folder / "incoming").symlink_to(state)

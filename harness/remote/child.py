@@ -239,6 +239,13 @@ class Child:
             args["max_behind_ns"] = max_behind_ns
         return parse_paced(self.submit("paced", args, payload, timeout_s=timeout_s).wait())
 
+    def count_call(self, *, timeout_s: float | None = None) -> int:
+        """Make a few calls, the last between the marks of an emulator's counting plugin; return 1.
+
+        Raises Unsupported for a command, and on a device that isn't aarch64.
+        """
+        return int(self.submit("count", {}, timeout_s=timeout_s).wait().args["counted"])
+
     def infer(self, start: int, count: int, *, timeout_s: float | None = None) -> dict[str, npt.NDArray[Any]]:
         """Return the outputs of samples [start, start + count) by name, stacked on axis 0."""
         import numpy as np

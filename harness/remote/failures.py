@@ -43,7 +43,7 @@ _NEXT_STEPS = {
     "fenced": "Leave it to the other one, or take it back: harness soak attach ID --take-over.",
     "checksum": "Send it again; if it comes back, check the link and the device's disk.",
 }
-_RUNS_THE_MODEL = ("load", "first", "infer", "measure", "paced", "duet")
+_RUNS_THE_MODEL = ("load", "first", "infer", "measure", "paced", "count", "duet")
 # native code gave up or went astray (signal(7)); KILL, TERM, BUS come from outside or from a failing disk
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE)
 

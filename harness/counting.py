@@ -1,0 +1,83 @@
+"""What an emulated board counts of one inference, by QEMU's plugin: loaded with the machine, asked for after
+latency was measured.
+
+Outside its marks the plugin changes nothing that the guest's clock sees. Where it isn't there, one factor of
+that clock serves, and the reason is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness import board as boards
+from harness.errors import ConfigError, DataError, HostSetupError, Unsupported
+from harness.measure.bench import Bench
+from harness.model import Device
+
+if TYPE_CHECKING:
+    from harness.estimate.calibration import Calibration
+    from harness.estimate.features import Features
+
+COUNTS = "counts"  # a type's `estimate`
+FILE = "counts.txt"  # in the machine's folder
+
+
+def plugin_for(device: Device, profile: str) -> tuple[list[str], str]:
+    """Return QEMU's arguments that load the plugin for `device`, and why there are none where it was asked
+    for."""
+    if device.qemu is None or profile != boards.TIMING or device.type.estimate != COUNTS:
+        return [], ""
+    from pathlib import Path
+
+    from harness.emulation.plugins import build_plugin, plugin_arguments
+    from harness.estimate import cores
+
+    try:
+        core = cores.core_named(device.qemu.cpu)
+        caches = [(level.size_bytes, level.ways) for level in core.caches]
+        tlb = (core.tlb_entries, core.tlb_ways)
+        return plugin_arguments(build_plugin(), Path(FILE), caches=caches, tlb=tlb), ""
+    except (HostSetupError, ConfigError) as why:
+        return [], str(why)
+
+
+def count_features(bench: Bench, known: Sequence[Calibration]) -> tuple[Features | None, str]:
+    """Return the features of one inference, and "" or why there are none.
+
+    It takes a fresh process of its own. A device whose type doesn't ask for counts has none, without a word.
+    """
+    device = bench.board.device
+    if device.qemu is None or device.type.estimate != COUNTS:
+        return None, ""
+    core = device.qemu.cpu
+    if not any(c.device_type == device.type.name and c.core == core for c in known):
+        return None, f"nothing was counted: no calibration of {device.type.name} is for a {core}"
+    return read_features(bench)
+
+
+def read_features(bench: Bench) -> tuple[Features | None, str]:
+    """Return the features of one inference in a fresh process, or None and why."""
+    from harness.estimate.counts import parse_counts
+    from harness.estimate.features import compute_features
+
+    assert bench.board.device.qemu is not None
+    path = bench.board.machine_file(FILE)
+    if path is None:
+        return None, "nothing was counted: the machine was started without the plugin"
+    with open(path, encoding="ascii") as before:
+        had = sum(line.startswith("W ") for line in before)
+    try:
+        with bench.child("counted") as (child, _):
+            child.count_call(timeout_s=bench.board.device.timeout_s)
+    except Unsupported as why:
+        return None, f"nothing was counted: {why.what}"
+    try:
+        with open(path, encoding="ascii") as counts:
+            window = next(itertools.islice(parse_counts(counts), had, None), None)
+        if window is None:
+            return None, "nothing was counted: the plugin saw no marks; the board may have been restarted"
+        return compute_features(window, bench.board.device.qemu.cpu), ""
+    except DataError as why:
+        return None, f"what was counted can't be read: {why}"
