@@ -1,4 +1,4 @@
-"""`harness devices`: the inventory; check, calibrate, capture, chamber, up, down and ssh."""
+"""`harness devices`: the inventory; check, calibrate, fit, capture, chamber, up, down and ssh."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from harness import board as boards
 from harness import leases
 from harness import registry as registries
-from harness.cli import calibrate, capture, chamber
+from harness.cli import calibrate, capture, chamber, fit
 from harness.cli.check_instruments import describe_instruments
 from harness.cli.options import (
     DEVICE_HELP,
@@ -48,6 +48,7 @@ def add_parser(commands: Any) -> None:
             "say how often it would cry wolf, and what it would miss",
             calibrate.DESCRIPTION,
         ),
+        ("fit", fit.run, "calibrate estimates of milliseconds against a real board", fit.DESCRIPTION),
         ("capture", capture.run, "copy what its sensors' files hold", capture.DESCRIPTION),
         ("chamber", chamber.run, "run a command at several temperatures", chamber.DESCRIPTION),
         ("up", up, "start an emulated device and keep it", _UP),
@@ -63,6 +64,8 @@ def add_parser(commands: Any) -> None:
             action.add_argument("name", metavar="NAME", help=DEVICE_HELP)
         if name == "calibrate":
             calibrate.add_options(action)
+        if name == "fit":
+            fit.add_options(action)
         if name == "capture":
             capture.add_options(action)
         if name == "chamber":

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ConfigError, DataError, nearest
 from harness.estimate import cores
 from harness.estimate.features import FIELDS, LISTS, NOTHING, Features
-from harness.estimate.model import PHYSICAL, TERMS, Fit, Point, fit_points
+from harness.estimate.model import ONE_FACTOR, PHYSICAL, TERMS, Fit, Point, fit_points
+from harness.stats.nonnegative import FEWEST
 from harness.store.atomic import write_text
 from harness.toml_schema import Problems, Section, read_toml
 
@@ -88,6 +89,15 @@ class Calibration:
                 where=f"calibration {self.name}",
             )
         return fit_points(points, terms)
+
+    def best_fit(self, precision: str, threads: int) -> Fit:
+        """Return the fit by what its networks allow. Raises as `fit` does."""
+        return self.fit(precision, threads, terms_for(self.points(precision, threads)))
+
+
+def terms_for(points: Sequence[Point]) -> tuple[str, ...]:
+    """Return what so many networks allow to be fitted: the physical terms, or one factor."""
+    return PHYSICAL if len(points) > len(PHYSICAL) else ONE_FACTOR
 
 
 def shipped(device_type: str, runtime: str) -> Calibration | None:
@@ -211,9 +221,9 @@ def render(calibration: Calibration) -> str:
     lines += [f"{key} = {_text(getattr(calibration, key))}" for key in _TEXTS]
     lines += [f"schedule_format = {calibration.schedule_format}", ""]
     for precision, threads in calibration.settings():
-        if len(calibration.points(precision, threads)) <= len(PHYSICAL):
+        if len(calibration.points(precision, threads)) < FEWEST:
             continue  # kept as data; too few to fit
-        fit = calibration.fit(precision, threads)
+        fit = calibration.best_fit(precision, threads)
         shares = zip(fit.terms, fit.coefficients_ns, strict=True)
         lines += [
             f"[fits.{precision}-{threads}]",

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 
 from harness.errors import DataError
 from harness.estimate import calibration as calibrations
-from harness.estimate.calibration import Calibration
+from harness.estimate.calibration import Calibration, terms_for
 from harness.estimate.features import NOTHING, Features
 from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL, Estimate, Fit, estimate
+from harness.stats.nonnegative import FEWEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,9 @@ def answer(
     if chosen is None:
         return Answer(None, problem=_why_none(device_type, precision, threads, of_type))
     notes = []
-    terms = PHYSICAL if features is not None else ONE_FACTOR
+    terms = terms_for(chosen.points(precision, threads)) if features is not None else ONE_FACTOR
+    if features is not None and terms == ONE_FACTOR:
+        notes.append("by one factor of the instructions: the calibration has too few networks for more")
     if features is None:
         features = dataclasses.replace(
             NOTHING, instructions=round(virtual_ns)
@@ -94,7 +97,7 @@ def answer(
 
 def _choose(of_type: Iterable[Calibration], runtime: str, precision: str, threads: int) -> Calibration | None:
     """Return the first that has such networks, one of the runtime itself before all others."""
-    fitting = [c for c in of_type if len(c.points(precision, threads)) > len(PHYSICAL)]
+    fitting = [c for c in of_type if len(c.points(precision, threads)) >= FEWEST]
     own = [c for c in fitting if c.runtime == runtime]
     return next(iter(own or fitting), None)
 

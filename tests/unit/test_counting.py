@@ -1,0 +1,108 @@
+"""What was counted of one call, out of the machine's file; and every reason for why nothing was."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness import counting
+from harness.emulation import plugins
+from harness.errors import HostSetupError, Unsupported
+from harness.estimate import estimator
+from harness.model import Device, DeviceType, QemuBoard
+
+NOP = "d503201f"
+HEADER = "H 1 2\n"
+WINDOW = f"W {{}}\nB {{}} 1000 {NOP}{NOP}\nC {{}} 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\nE\n"
+
+
+def window(number: int) -> str:
+    return WINDOW.format(number, number, number)
+
+
+def device(estimate="counts", cpu="cortex-a72", **more) -> Device:
+    return Device("pi", DeviceType("rpi4", estimate=estimate), "qemu", qemu=QemuBoard(cpu=cpu), **more)
+
+
+SECOND = window(1)
+
+
+def bench(path, marks=SECOND, fault: Exception | None = None, of: Device | None = None) -> Any:
+    def count_call(timeout_s):
+        if fault is not None:
+            raise fault
+        with open(path, "a", encoding="ascii") as file:
+            file.write(marks)
+
+    @contextlib.contextmanager
+    def child(name):
+        yield SimpleNamespace(count_call=count_call), 0
+
+    file = path if path is not None and path.exists() else None
+    board = SimpleNamespace(device=of or device(), machine_file=lambda name: file)
+    return SimpleNamespace(board=board, child=child)
+
+
+def test_only_a_type_that_asks_for_it_loads_the_plugin(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "build_plugin", lambda: tmp_path / "count.so")
+    arguments, why = counting.plugin_for(device(), "timing")
+    assert (arguments[0], why) == ("-plugin", "")
+    assert arguments[1].endswith(",out=counts.txt,cache=32768:2,cache=1048576:16,tlb=1024:4")
+    assert counting.plugin_for(device(), "functional") == ([], "")
+    assert counting.plugin_for(device("clock"), "timing") == ([], "")
+    assert counting.plugin_for(Device("desk", DeviceType("host"), "local"), "native") == ([], "")
+
+
+def test_why_there_is_no_plugin_is_kept(monkeypatch):
+    def refuse():
+        raise HostSetupError("no C compiler: `cc` is not on PATH.")
+
+    monkeypatch.setattr(plugins, "build_plugin", refuse)
+    arguments, why = counting.plugin_for(device(), "timing")
+    assert arguments == []
+    assert "no C compiler" in why
+    assert "no pipeline table" in counting.plugin_for(device(cpu="cortex-a53"), "timing")[1]
+
+
+def test_the_window_of_this_call_counts(tmp_path):
+    path = tmp_path / "counts.txt"
+    path.write_text(HEADER + window(0))  # of an earlier model
+    features, why = counting.read_features(bench(path))
+    assert why == ""
+    assert features is not None
+    assert features.instructions == 10
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"marks": ""}, "the plugin saw no marks"),
+        ({"fault": Unsupported("marks are aarch64 code")}, "nothing was counted: marks are aarch64 code"),
+        ({"marks": "W 1\nC nonsense\n"}, "what was counted can't be read"),
+        ({"marks": "W 1\n"}, "what was counted can't be read"),
+    ],
+)
+def test_whatever_keeps_it_from_counting_is_told(tmp_path, more, why):
+    path = tmp_path / "counts.txt"
+    path.write_text(HEADER)
+    features, told = counting.read_features(bench(path, **more))
+    assert features is None
+    assert why in told
+
+
+def test_a_machine_without_the_plugin_is_told(tmp_path):
+    features, why = counting.read_features(bench(tmp_path / "none"))
+    assert features is None
+    assert "started without the plugin" in why
+
+
+def test_nothing_is_counted_where_nobody_asks_or_no_calibration_is_for_the_core(tmp_path):
+    known = estimator.shipped()
+    assert counting.count_features(bench(None, of=device("clock")), known) == (None, "")
+    _, why = counting.count_features(bench(None, of=device(cpu="cortex-a76")), known)
+    assert "no calibration of rpi4 is for a cortex-a76" in why
+    _, why = counting.count_features(bench(None), known)
+    assert "started without the plugin" in why
