@@ -149,4 +149,6 @@ def _settings(answer: Answer, by: str, today: datetime.date) -> dict[str, Any]:
         "worst_error_ratio": answer.worst_error_ratio,
         "confidence": answer.estimate.confidence,
         "notes": list(answer.notes),
+        # for the report, which reads the store alone: the board's ms, and the estimate's without the network
+        "points": {name: [round(board, 4), round(made, 4)] for name, board, made in answer.points},
     }

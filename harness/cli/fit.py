@@ -18,11 +18,11 @@ from harness.progress import Progress
 from harness.selection import Target
 from harness.workbench import Workbench
 
-DESCRIPTION = """Run a set of networks on an emulated board, which counts them, and on a real one, which is timed, as
-in `harness devices fit rpi4 --against rpi4-01`; fit the real one's milliseconds to the counts, each
-network left out in turn, and keep the calibration. Estimates on emulated boards of the type use it
-from then on. Under 3 networks of a runtime and precision it is refused, under 9 it is marked. A
-board whose clock moved, that throttled or was busy is INVALID, and nothing is kept."""
+DESCRIPTION = """Run a set of networks on an emulated board, which counts them, and on a real one,
+which is timed, as in `harness devices fit rpi4 --against rpi4-01`; fit the real one's milliseconds
+to the counts, each network left out in turn, and keep the calibration. Estimates on emulated boards
+of the type use it from then on. Under 3 networks of a runtime and precision it is refused, under 9
+it is marked. A board whose clock moved, that throttled or was busy is INVALID, and nothing is kept."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

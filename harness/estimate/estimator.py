@@ -16,7 +16,7 @@ from harness.errors import DataError
 from harness.estimate import calibration as calibrations
 from harness.estimate.calibration import Calibration, terms_for
 from harness.estimate.features import NOTHING, Features
-from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL, Estimate, Fit, estimate
+from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL, Estimate, Fit, Point, estimate
 from harness.stats.nonnegative import FEWEST
 
 
@@ -31,6 +31,8 @@ class Answer:
     source: str = ""  # of its board times
     mean_error_ratio: float | None = None  # on the calibration's own networks, each left out
     worst_error_ratio: float | None = None
+    # of the calibration's own networks: name, what the board took and what the fit without it says
+    points: tuple[tuple[str, float, float], ...] = ()
     notes: tuple[
         str, ...
     ] = ()  # what a reader must know: borrowed, one factor, few networks, outside its range
@@ -92,7 +94,7 @@ def answer(
     if fit.few:
         notes.append(f"only {fit.n} networks")
     notes += [f"{trait} lies outside the calibration's range" for trait in made.outside]
-    return _describe(chosen, fit, made, notes)
+    return _describe(chosen, fit, chosen.points(precision, threads), made, notes)
 
 
 def _choose(of_type: Iterable[Calibration], runtime: str, precision: str, threads: int) -> Calibration | None:
@@ -161,7 +163,9 @@ def family_spread(calibration: Calibration, threads: int, terms: tuple[str, ...]
     return max(errors)
 
 
-def _describe(chosen: Calibration, fit: Fit, made: Estimate, notes: Sequence[str]) -> Answer:
+def _describe(
+    chosen: Calibration, fit: Fit, points: Sequence[Point], made: Estimate, notes: Sequence[str]
+) -> Answer:
     return Answer(
         estimate=made,
         calibration=chosen.name,
@@ -169,5 +173,9 @@ def _describe(chosen: Calibration, fit: Fit, made: Estimate, notes: Sequence[str
         source=chosen.source,
         mean_error_ratio=fit.mean_error_ratio,
         worst_error_ratio=fit.worst_error_ratio,
+        points=tuple(
+            (p.network, p.board_ms, p.board_ms * math.exp(residual))
+            for p, residual in zip(points, fit.residuals, strict=True)
+        ),
         notes=tuple(notes),
     )

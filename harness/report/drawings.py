@@ -144,6 +144,17 @@ def _scatter(axes: Any, panel: Panel) -> None:
     plain_ticks(axes, "both")
 
 
+def _agreement(axes: Any, panel: Panel) -> None:
+    """Draw estimates against what was taken, both logarithmic, with the line on which they agree."""
+    _scatter(axes, panel)
+    every = [value for mark in panel.marks for value in (*mark.x, *mark.y)]
+    low, high = min(every) / 1.3, max(every) * 1.3
+    axes.plot([low, high], [low, high], color=INK, linewidth=0.9)
+    for which in ("x", "y"):
+        log_axis(axes, which, high / low)
+    axes.set(xlim=(low, high), ylim=(low, high))
+
+
 def _forest(axes: Any, panel: Panel) -> None:
     low, high = panel.x_span or (-1.0, 1.0)
     axes.axvline(0, color=INK, linewidth=0.9)
@@ -194,6 +205,7 @@ KINDS: dict[str, Callable[[Any, Panel], None]] = {
     "sweep": _sweep,
     "bars": _bars,
     "scatter": _scatter,
+    "agreement": _agreement,
     "forest": _forest,
 }
 

@@ -14,6 +14,7 @@ from harness.model import Fidelity, Result, Run, Series
 from harness.report.against import forest
 from harness.report.arms import duet_figures
 from harness.report.data import ReportData
+from harness.report.estimates import estimates
 from harness.report.figure import (
     PLAIN,
     Cell,
@@ -49,6 +50,7 @@ def build_figures(data: ReportData) -> tuple[Figure, ...]:
         timeline(data),
         _sweep(data),
         _memory(data),
+        estimates(data),
     )
     return tuple(figure for figure in figures if figure is not None)
 
