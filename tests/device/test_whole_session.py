@@ -44,7 +44,17 @@ def test_times_are_virtual_and_the_rest_is_measured(done):
     jsonschema.validate(done.summary(), json.loads(SCHEMA.read_text()))
     found = {(METRICS[r["metric"]].kind, r["fidelity"]) for r in done.summary()["results"]}
     kinds = ("size", "memory", "agreement", "count")  # instructions are counted, whatever the clock says
-    assert found == {("time", "virtual"), *((kind, "measured") for kind in kinds)}
+    # and beside the median what a board would take
+    assert found == {("time", "virtual"), ("time", "estimated"), *((kind, "measured") for kind in kinds)}
+
+
+def test_the_estimate_has_its_band_its_word_and_its_source(done):
+    (row,) = (r for r in done.summary()["results"] if r["fidelity"] == "estimated")
+    assert row["metric"] == "estimated_latency_p50_ns"
+    assert row["low"] < row["value"] < row["high"]
+    assert "calibration rpi4-ncnn" in row["reasons"][0]
+    assert "estimate tiny on" in done.output
+    assert ": estimated " in done.output
 
 
 def test_the_device_says_what_it_is(done, name):
