@@ -11,7 +11,7 @@ from support.comparing import comparison
 
 from harness import plan as plans
 from harness.judging import judge
-from harness.metrics import METRICS, SOAK_METRICS
+from harness.metrics import ESTIMATES, METRICS, SOAK_METRICS
 from harness.model import Fidelity, Measurement, Result, Verdict
 
 PLAN = """
@@ -161,7 +161,11 @@ def test_of_several_runtimes_the_worst_sets_the_limit():
 
 @given(
     st.sampled_from(
-        [n for n in METRICS if n not in {"output_max_abs_error", "ambient_temp_c"} | SOAK_METRICS]
+        [
+            n
+            for n in METRICS
+            if n not in {"output_max_abs_error", "ambient_temp_c", *ESTIMATES.values()} | SOAK_METRICS
+        ]
     ),
     st.floats(1e-6, 1.0),
     st.floats(0.0, 1.0),
