@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import device as devices
@@ -25,12 +25,21 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group what workers share: one has the emulated boards, which go by name; else a file stays together."""
-    for item in items:
-        needs_board = item.get_closest_marker("device") is not None
-        item.add_marker(pytest.mark.xdist_group("boards" if needs_board else item.path.as_posix()))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return how tests are shared out (`make test`): one worker has the emulated boards, which go by name.
+
+    Any other file stays together, so that what a module makes is made once.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByBoard(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            needs_board = "/device/" in file or file.endswith("test_emulated.py") or "[qemu" in test
+            return "boards" if needs_board else file
+
+    return ByBoard(config, log)
 
 
 @pytest.fixture(scope="session")
