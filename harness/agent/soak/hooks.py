@@ -7,6 +7,7 @@ is written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shlex
@@ -67,7 +68,8 @@ class BootHooks:
         if lines:
             write_whole(self._hook_file, "".join(line + "\n" for line in lines).encode("utf-8"))
         else:
-            os.unlink(self._hook_file)
+            with contextlib.suppress(FileNotFoundError):  # the runner and who removes its soak may both be at it
+                os.unlink(self._hook_file)
 
 
 def _mark(soak_id: str) -> str:

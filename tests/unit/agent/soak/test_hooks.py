@@ -78,6 +78,20 @@ def test_the_last_line_takes_the_file_with_it(hooks: BootHooks, tmp_path: Path) 
     assert not (tmp_path / ".hil-boot").exists()
 
 
+def test_two_that_remove_the_last_line_at_once(hooks: BootHooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks.install(ID, ARGV)
+    read = hooks._read
+
+    def read_then_lose() -> list[str]:
+        lines = read()
+        Path(hooks._hook_file).unlink(missing_ok=True)
+        return lines
+
+    monkeypatch.setattr(hooks, "_read", read_then_lose)
+    hooks.remove(ID)
+    assert not Path(hooks._hook_file).exists()
+
+
 def test_where_nothing_runs_it_nothing_is_written(
     hooks: BootHooks, tmp_path: Path, boot_script: Path
 ) -> None:
