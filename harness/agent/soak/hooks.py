@@ -68,7 +68,7 @@ class BootHooks:
         if lines:
             write_whole(self._hook_file, "".join(line + "\n" for line in lines).encode("utf-8"))
         else:
-            with contextlib.suppress(FileNotFoundError):  # the runner and who removes its soak may both be at it
+            with contextlib.suppress(FileNotFoundError):  # the runner may remove it as well
                 os.unlink(self._hook_file)
 
 
