@@ -18,6 +18,9 @@ from harness.remote.soak import SoakClient, SoakStatus
 
 TIMEOUT_S = 60.0
 
+# what the connection has no part in, a board needn't show again: its processes start slowly
+ON_HOST = pytest.mark.parametrize("bench", ["local", "ssh"], indirect=True, scope="module")
+
 
 @dataclass
 class Soaking:
@@ -57,11 +60,13 @@ def soaking(bench: Bench, folder: str, tmp_path: Path) -> Iterator[Soaking]:
             client.remove(made.soak_id, token)
 
 
+@ON_HOST
 def test_it_outlives_the_agent_that_started_it(soaking: Soaking) -> None:
     status = soaking.status()  # the agent that started it has said goodbye
     assert soaking.goes_on(status.pid)
 
 
+@ON_HOST
 def test_it_outlives_an_agent_that_is_killed(soaking: Soaking) -> None:
     pid = soaking.status().pid
     agent = soaking.agent()
@@ -88,6 +93,7 @@ def test_it_outlives_the_connection_it_was_started_by(
         assert spec["id"] not in {status.id for status in client.list()}
 
 
+@ON_HOST
 def test_a_killed_runner_is_dead_and_resumes_once(soaking: Soaking) -> None:
     before = soaking.status()
     soaking.bench.connection.run(["kill", "-9", str(before.pid)], timeout_s=TIMEOUT_S)
@@ -104,6 +110,7 @@ def test_a_killed_runner_is_dead_and_resumes_once(soaking: Soaking) -> None:
     assert "runner_restarted" in [record.get("event") for record in records]
 
 
+@ON_HOST
 def test_stopped_it_ends_and_its_last_record_says_so(soaking: Soaking) -> None:
     with soaking.agent() as agent:
         client = SoakClient(agent)
@@ -115,6 +122,7 @@ def test_stopped_it_ends_and_its_last_record_says_so(soaking: Soaking) -> None:
         assert not client.resume(soaking.soak_id)
 
 
+@ON_HOST
 def test_another_collector_fences_the_first_out(soaking: Soaking) -> None:
     with soaking.agent() as one, soaking.agent() as two:
         old = SoakClient(one).claim(soaking.soak_id, "one")
