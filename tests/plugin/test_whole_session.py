@@ -7,10 +7,12 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
 from harness.cli.main import main
 from harness.plan import load_plan
+from harness.store import read_session
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "summary.schema.json"
 
@@ -18,7 +20,7 @@ SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "summary.schema.json"
 def test_it_passes_and_says_so(whole):
     assert whole.returncode == 0, whole.output
     assert "session  PASS" in whole.output
-    assert "5 passed, 11 deselected in" in whole.output, whole.output  # no warning either
+    assert "5 passed, 12 deselected in" in whole.output, whole.output  # no warning either
 
 
 def test_the_release_says_that_no_budgets_are_set(whole):
@@ -82,8 +84,10 @@ def test_the_report_offers_budgets_that_parse(whole, tmp_path):
 def test_pytest_benchmark_shows_device_time(whole):
     data = json.loads((whole.folder.parent / "bench.json").read_text())
     (row,) = data["benchmarks"]
-    p50_ns = whole.results("latency_p50_ns")[0]["value"]
-    assert row["stats"]["median"] * 1e9 == pytest.approx(p50_ns, rel=0.02)
+    # of all samples together; the row's own p50 is of processes, which differ by more where others are busy
+    (run,) = (r for r in read_session(whole.folder).runs if r.settings["kind"] == "single_stream")
+    (samples,) = (s.values for s in run.series if s.name == "latency_ns")
+    assert row["stats"]["median"] * 1e9 == pytest.approx(np.median(samples), rel=1e-3)
     assert row["stats"]["rounds"] >= 662
     assert row["extra_info"]["fidelity"] == "measured"
     assert row["group"] == "device clock of local"
