@@ -22,6 +22,9 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep leases of this host apart from its user's, and from another worker's of the same tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIL_HARNESS_STATE", os.fspath(tmp_path_factory.mktemp("state")))
+        # a pytest that a test starts is nobody's worker: pytest-benchmark would switch itself off in it
+        for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+            patch.delenv(name)
         yield
 
 

@@ -53,7 +53,7 @@ def test_the_estimate_has_its_band_its_word_and_its_source(done):
     assert row["metric"] == "estimated_latency_p50_ns"
     assert row["low"] < row["value"] < row["high"]
     assert "calibration rpi4-ncnn" in row["reasons"][0]
-    assert "estimate tiny on" in done.output
+    assert "estimate tiny.onnx on" in done.output
     assert ": estimated " in done.output
 
 
