@@ -21,11 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from harness import gate, model_files, recorded
-from harness.errors import ConfigError, HostSetupError, StoredRunError, nearest
+from harness.errors import ConfigError, StoredRunError, nearest
 from harness.judging import plan_name
 from harness.model import Budget, Outcome, RecordedBaseline, Run, Verdict
 from harness.store import StoredSession, codec, write_bytes
-from harness.store.atomic import TEMPORARY_PREFIX, checked_name, is_safe_name, make_folder, sync_folder
+from harness.store.atomic import (
+    TEMPORARY_PREFIX,
+    checked_name,
+    disk_errors,
+    is_safe_name,
+    make_folder,
+    sync_folder,
+)
 
 SCHEMA_VERSION = 1
 FOLDER = "baselines"
@@ -245,7 +252,7 @@ def remove(folder: Path, name: str) -> None:
     if not is_safe_name(name) or not (folder / name / FILE).is_file():
         read(folder, name)  # raises, with the nearest names
     place = folder / name
-    with _disk_errors(place), _held(place):
+    with disk_errors(place), _held(place):
         (place / FILE).unlink()  # first: without it there is no baseline of this name
         shutil.rmtree(place)
 
@@ -254,7 +261,7 @@ def _copy(source: Path, target: Path, facts: RecordedBaseline) -> None:
     """Copy a model's file to `target`: temporary name, hash verified, fsync, rename."""
     if target.is_file() and _digest(target) == facts.artifact_sha256:
         return
-    with _disk_errors(target):
+    with disk_errors(target):
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
         try:
             digest = hashlib.sha256()
@@ -286,15 +293,3 @@ def _held(place: Path) -> Iterator[None]:
     with (place / _LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HostSetupError(
-            f"can't be written: {error.strerror or error}",
-            where=str(path),
-            next_step="Free some room or fix its rights.",
-        ) from error

@@ -8,8 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.errors import HostSetupError
-from harness.store.atomic import sync_folder, write_bytes
+from harness.store.atomic import disk_errors, sync_folder, write_bytes
 
 
 class LedgerFiles:
@@ -52,13 +51,5 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HostSetupError(
-            f"can't be written: {error.strerror or error}.",
-            where=str(path),
-            next_step="Free some room or fix its rights. The soak itself goes on; attach to it again then.",
-        ) from error
+def _disk_errors(path: Path) -> contextlib.AbstractContextManager[None]:
+    return disk_errors(path, then="The soak itself goes on; attach to it again then.")

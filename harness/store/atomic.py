@@ -23,6 +23,19 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+@-]{0,199}")
 TEMPORARY_PREFIX = ".tmp-"
 
 
+@contextmanager
+def disk_errors(path: Path, *, then: str = "") -> Iterator[None]:
+    """Raise HostSetupError, which names `path`, for an OSError of the block; `then` adds to the next step."""
+    try:
+        yield
+    except OSError as error:
+        raise HostSetupError(
+            f"can't be written: {error.strerror or error}.",
+            where=str(path),
+            next_step=f"Free some room or fix its rights. {then}".rstrip(),
+        ) from error
+
+
 def is_safe_name(name: str) -> bool:
     """Return whether `name` is one plain path component that can't leave its folder."""
     return _SAFE_NAME.fullmatch(name) is not None
