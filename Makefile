@@ -19,7 +19,7 @@ demo: $(VENV)/.ready ## install, build the emulated Pi, measure a model on it, r
 
 test: $(VENV)/.ready ## all tests, with the emulated device and the browser; two at a time
 	@sh tools/setup.sh --host-packages emulation tests
-	@$(BIN)/pytest tests -n auto --maxprocesses 2 --no-loadscope-reorder
+	@$(BIN)/pytest tests -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
 nightly: $(VENV)/.ready ## a compressed 72-hour soak of a demo model on the emulated Pi, then the gate
 	@sh tools/setup.sh --host-packages emulation

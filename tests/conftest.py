@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from support import device as devices
+from support.sharing import compute_place
 from support.sshd import Sshd, find_sshd, running_sshd
 
 from harness.model import Device
@@ -28,21 +29,10 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Return how tests are shared out (`make test`): one worker has the emulated boards, which go by name.
-
-    Any other file stays together, so that what a module makes is made once.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByBoard(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
-        def _split_scope(self, nodeid: str) -> str:
-            file, _, test = nodeid.partition("::")
-            needs_board = "/device/" in file or file.endswith("test_emulated.py") or "[qemu" in test
-            return "boards" if needs_board else file
-
-    return ByBoard(config, log)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first where several workers share them out (`make test`)."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: compute_place(item.path))
 
 
 @pytest.fixture(scope="session")
