@@ -157,6 +157,8 @@ def format_ns(value: float, digits: int = 3) -> str:
 
 def format_duration(seconds: float, digits: int = 3) -> str:
     """Return a length of time as people say it: "250 ms", "90 s", "90 min", "72 h", "31.4 h"."""
+    if seconds == 0:
+        return "0 s"
     if seconds < 1:
         return format_ns(seconds * 1e9, digits)
     for factor, name in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
@@ -191,6 +193,8 @@ def format_quantity(value: float | None, unit: str, digits: int = 3) -> str:
         return "–"
     if not math.isfinite(value):
         return str(value)
+    if value == 0 and unit in ("s", "J", "W"):
+        return f"0 {unit}"  # no prefix: which one would be chance
     if unit == "ns":
         return format_ns(value, digits)
     if unit == "s":

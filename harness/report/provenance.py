@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from harness.model import Condition, DeviceFacts, Run, Scope
 from harness.report.data import ReportData
 from harness.report.wording import Badge, runtime_of, when
-from harness.units import format_quantity
+from harness.units import format_duration, format_quantity
 
 _MAX_LOG_CHARACTERS = 8_000  # of each run's log, its end; log.txt has the whole
 
@@ -65,7 +66,7 @@ def run_view(number: int, run: Run) -> RunView:
         title=run_title(run),
         attempt=f"attempt {run.attempt}",
         outcome=_OUTCOMES[run.outcome.value],
-        duration=format_quantity(run.duration_s, "s"),
+        duration=format_duration(run.duration_s),
         envelope=_envelope(run.conditions),
         message=error + retries,
         conditions=tuple(
@@ -164,9 +165,11 @@ def artifacts(runs: Iterable[Run]) -> tuple[tuple[str, str, str, str], ...]:
 def _plain(value: Any, name: str = "") -> str:
     """Return a fact in words; a number whose name ends with its unit reads with that unit."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        for ending, unit in (("_bytes", "bytes"), ("_ns", "ns"), ("_s", "s")):
+        for ending, unit in (("_bytes", "bytes"), ("_ns", "ns")):
             if name.endswith(ending):
                 return format_quantity(value, unit)
+        if name.endswith("_s") and not name.endswith("_per_s") and math.isfinite(value):
+            return format_duration(value)
     if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(str(item) for item in value) or "none"
     if isinstance(value, str | int | float):

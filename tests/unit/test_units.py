@@ -13,6 +13,7 @@ from harness.metrics import METRICS
 from harness.units import (
     UNITS,
     format_apart,
+    format_duration,
     format_quantity,
     format_significant,
     format_value,
@@ -84,6 +85,14 @@ def test_anything_else_is_refused_with_what_would_do(written, unit, message):
         (2.5e9, "ns", "2.50 s"),
         (1.234e12, "ns", "1234 s"),
         (0.25, "s", "250 ms"),
+        (0.4, "s", "400 ms"),
+        (0, "s", "0 s"),
+        (-0.0, "s", "0 s"),
+        (12, "s", "12.0 s"),
+        (90, "s", "90.0 s"),
+        (-90, "s", "-90.0 s"),
+        (0, "J", "0 J"),
+        (0.0, "W", "0 W"),
         (8_700_000, "bytes", "8.70 MB"),
         (512, "bytes", "512 B"),
         (0.9722, "ratio", "97.22%"),
@@ -99,6 +108,14 @@ def test_anything_else_is_refused_with_what_would_do(written, unit, message):
 )
 def test_a_stored_number_reads_well(value, unit, text):
     assert format_quantity(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.25, "250 ms"), (1, "1 s"), (90, "90 s"), (600, "10 min"), (113_040, "31.4 h")],
+)
+def test_a_length_of_time_reads_as_people_say_it(seconds, text):
+    assert format_duration(seconds) == text
 
 
 def test_a_value_and_its_limit_never_look_the_same():

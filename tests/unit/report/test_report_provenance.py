@@ -1,0 +1,17 @@
+"""How a run's facts read: numbers with the unit that their name ends with."""
+
+from __future__ import annotations
+
+from support import records
+
+from harness.report.provenance import run_view
+
+
+def test_a_setting_reads_with_the_unit_of_its_name() -> None:
+    settings = {"duration_s": 259_200.0, "settle_s": 0, "rate_per_s": 12.5, "block_ns": 20_000_000}
+    facts = dict(run_view(1, records.run(settings=settings)).facts)
+    assert [facts[f"setting {key}"] for key in settings] == ["72 h", "0 s", "12.5", "20.0 ms"]
+
+
+def test_a_run_of_days_is_told_in_hours() -> None:
+    assert run_view(1, records.run(duration_s=72 * 3600.0)).duration == "72 h"
