@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <qemu-plugin.h>
+#include "interface.h"
 
-QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
+SEEN_BY_QEMU int qemu_plugin_version = INTERFACE;
 
 enum { FORMAT = 1, LEVELS = 3, LINE_BITS = 6, PAGE_BITS = 12, STREAMS = 16, LONGEST = 512, BUCKETS = 1 << 16 };
 enum { ARM = 96, BEGIN = 97, END = 98, DISARM = 99 };
@@ -54,8 +54,6 @@ static uint64_t last_line = UINT64_MAX, last_page = UINT64_MAX;
 static int armed, counting, windows;
 static FILE *out;
 
-static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb);
-
 /* Returns whether the set held `line`, and makes it the one used last. */
 static int touch(struct cache *cache, uint64_t line)
 {
@@ -88,13 +86,13 @@ static int is_streamed(int level, uint64_t line)
     return 0;
 }
 
-static void accessed(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
+static void accessed(unsigned cpu, uint32_t kind, uint64_t address, void *data)
 {
     struct counts *counts = &((struct block *)data)->counts;
-    int is_store = qemu_plugin_mem_is_store(info);
+    int is_store = qemu_plugin_mem_is_store(kind);
     uint64_t line = address >> LINE_BITS, page = address >> PAGE_BITS;
 
-    counts->bytes[is_store] += UINT64_C(1) << qemu_plugin_mem_size_shift(info);
+    counts->bytes[is_store] += UINT64_C(1) << qemu_plugin_mem_size_shift(kind);
     counts->accesses[is_store]++;
     if (line == last_line) {
         return;
@@ -162,13 +160,6 @@ static void end(unsigned cpu, void *data)
     fflush(out);
 }
 
-static void again(qemu_plugin_id_t id)
-{
-    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
-}
-
-static qemu_plugin_id_t self;
-
 static void set_armed(unsigned cpu, void *data)
 {
     int wanted = data != NULL;
@@ -176,7 +167,7 @@ static void set_armed(unsigned cpu, void *data)
     if (wanted != armed) {
         armed = wanted;
         counting = 0;
-        qemu_plugin_reset(self, again); /* forgets what is translated */
+        start_over();
     }
 }
 
@@ -214,47 +205,21 @@ static void watch_marks(struct qemu_plugin_insn *insn, uint32_t word)
 {
     switch (word ^ UINT32_C(0xd503201f)) { /* HINT #0 */
     case ARM << 5:
-        qemu_plugin_register_vcpu_insn_exec_cb(insn, set_armed, QEMU_PLUGIN_CB_NO_REGS, &armed);
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, set_armed, NO_REGISTERS, &armed);
         break;
     case DISARM << 5:
-        qemu_plugin_register_vcpu_insn_exec_cb(insn, set_armed, QEMU_PLUGIN_CB_NO_REGS, NULL);
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, set_armed, NO_REGISTERS, NULL);
         break;
     case BEGIN << 5:
-        qemu_plugin_register_vcpu_insn_exec_cb(insn, begin, QEMU_PLUGIN_CB_NO_REGS, NULL);
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, begin, NO_REGISTERS, NULL);
         break;
     case END << 5:
-        qemu_plugin_register_vcpu_insn_exec_cb(insn, end, QEMU_PLUGIN_CB_NO_REGS, NULL);
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, end, NO_REGISTERS, NULL);
         break;
     }
 }
 
-/* Versions of the interface: 2 took the plain inline counters away (QEMU 9.0), 3 copies an instruction (9.1). */
-#if QEMU_PLUGIN_VERSION >= 2
-static void passed(unsigned cpu, void *data)
-{
-    ((struct block *)data)->passes++;
-}
-#endif
-
-static void count_passes(struct qemu_plugin_tb *tb, struct block *block)
-{
-#if QEMU_PLUGIN_VERSION >= 2
-    qemu_plugin_register_vcpu_tb_exec_cb(tb, passed, QEMU_PLUGIN_CB_NO_REGS, block);
-#else
-    qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64, &block->passes, 1);
-#endif
-}
-
-static void copy_code(struct qemu_plugin_insn *insn, uint32_t *word)
-{
-#if QEMU_PLUGIN_VERSION >= 3
-    qemu_plugin_insn_data(insn, word, sizeof *word);
-#else
-    memcpy(word, qemu_plugin_insn_data(insn), sizeof *word);
-#endif
-}
-
-static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+static void translated(struct qemu_plugin_tb *tb)
 {
     size_t length = qemu_plugin_tb_n_insns(tb);
     uint32_t words[LONGEST];
@@ -264,17 +229,17 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     }
     for (size_t i = 0; i < length; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-        copy_code(insn, &words[i]);
+        words[i] = word_of(insn);
         watch_marks(insn, words[i]);
     }
     if (!armed) {
         return;
     }
     struct block *block = block_of(qemu_plugin_tb_vaddr(tb), words, length);
-    count_passes(tb, block);
+    count_passes(tb, &block->passes);
     for (size_t i = 0; i < length; i++) {
-        qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), accessed, QEMU_PLUGIN_CB_NO_REGS,
-                                         QEMU_PLUGIN_MEM_RW, block);
+        qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), accessed, NO_REGISTERS,
+                                         LOADS_AND_STORES, block);
     }
 }
 
@@ -294,8 +259,13 @@ static int make(struct cache *cache, uint32_t entries, uint32_t ways)
     return 1;
 }
 
-QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
+SEEN_BY_QEMU int qemu_plugin_install(uint64_t id, const struct about_qemu *qemu, int argc, char **argv)
 {
+    if (qemu->interface.newest != INTERFACE) { /* what a function expects may have changed under its name */
+        fprintf(stderr, "count: built for version %d of QEMU's plugin interface, this QEMU has %d\n", INTERFACE,
+                qemu->interface.newest);
+        return 1;
+    }
     self = id;
     for (int i = 0; i < argc; i++) {
         uint32_t size, ways;
@@ -322,6 +292,6 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     }
     fprintf(out, "H %d %d\n", FORMAT, n_levels);
     fflush(out);
-    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    watch();
     return 0;
 }

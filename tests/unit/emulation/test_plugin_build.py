@@ -1,134 +1,142 @@
-"""The counting plugin's builder: where its header comes from, what QEMU is told, and that the source
-compiles.
-"""
+"""The counting plugin: built with a compiler alone for each version of QEMU's interface, the counts the same."""
 
 from __future__ import annotations
 
-import io
 import shutil
 import subprocess
-import tarfile
+from pathlib import Path
 
 import pytest
 
-from harness.emulation.plugins import build
-from harness.emulation.sources import Entry
+from harness.emulation.plugins import build, interface
 from harness.errors import HostSetupError
 
-# as much of QEMU's interface as the plugin uses, by what its documentation says of each function
-HEADER = """
-#include <inttypes.h>
-#include <stdbool.h>
-#include <stddef.h>
-#define QEMU_PLUGIN_EXPORT __attribute__((visibility("default")))
-#define QEMU_PLUGIN_VERSION %d
-typedef uint64_t qemu_plugin_id_t;
-typedef uint32_t qemu_plugin_meminfo_t;
-typedef struct { const char *target_name; } qemu_info_t;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS };
-enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_RW = 3 };
-enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
-typedef void (*simple)(qemu_plugin_id_t);
-typedef void (*udata)(unsigned int, void *);
-typedef void (*mem)(unsigned int, qemu_plugin_meminfo_t, uint64_t, void *);
-typedef void (*trans)(qemu_plugin_id_t, struct qemu_plugin_tb *);
-void qemu_plugin_reset(qemu_plugin_id_t, simple);
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, trans);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, udata, enum qemu_plugin_cb_flags,
-void *); void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, mem, enum qemu_plugin_cb_flags,
-                                      enum qemu_plugin_mem_rw, void *);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
-uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-unsigned int qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t);
-bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t);
-#if QEMU_PLUGIN_VERSION >= 2
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, udata, enum qemu_plugin_cb_flags, void *);
-#else
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, enum qemu_plugin_op, void *, uint64_t);
-#endif
-#if QEMU_PLUGIN_VERSION >= 3
-size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *, void *, size_t);
-#else
-const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
-#endif
+FAKE_QEMU = Path(__file__).with_name("fake_qemu.c")
+COMPILER = shutil.which("cc")
+needs_compiler = pytest.mark.skipif(
+    COMPILER is None, reason="no C compiler on this host: the one-factor fit serves here"
+)
+# one set of 64 lines, one level; two pages in either level of the TLB
+ARGUMENTS = ("cache=4096:64", "tlb=16:4")
+# Four passes of the block: 4 loads of 8 bytes from lines beside each other, the first of them no stream's;
+# 4 stores of 4 bytes to one line far away. Two pages. `begin` clears its own pass, `end` was entered once.
+# After disarming, a window is empty.
+COUNTED = """\
+H 1 1
+W 0
+B 2 4000 d5032c5f
+C 2 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0
+B 1 3000 f9400020f9000040
+C 1 4 32 16 4 4 4 1 0 0 0 0 3 0 0 2 2
+E
+W 1
+E
 """
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_the_source_compiles_against_each_version_of_the_interface(tmp_path, version):
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler on this host: the one-factor fit serves here")
-    (tmp_path / build.HEADER).write_text(HEADER % version, encoding="ascii")
-    argv = [compiler, *build._FLAGS, "-Wextra", "-Wno-unused-parameter", "-Werror", "-I", str(tmp_path)]
-    done = subprocess.run(
-        [*argv, str(build.SOURCE), "-o", str(tmp_path / "count.so")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def compile_fake(folder: Path, version: int) -> Path:
+    assert COMPILER is not None
+    made = folder / "fake_qemu"
+    argv = [COMPILER, "-std=gnu11", "-Wall", "-rdynamic", f"-DINTERFACE={version}", str(FAKE_QEMU)]
+    subprocess.run([*argv, "-o", str(made), "-ldl"], check=True, timeout=60)
+    return made
+
+
+def run_fake(fake: Path, library: Path, newest: int, out: Path) -> subprocess.CompletedProcess[str]:
+    argv = [str(fake), str(library), str(newest), f"out={out}", *ARGUMENTS]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", interface.KNOWN)
+def test_it_counts_the_same_by_each_version_of_the_interface(tmp_path, version):
+    library = tmp_path / "count.so"
+    build.compile_plugin(str(COMPILER), version, library)
+    done = run_fake(compile_fake(tmp_path, version), library, version, tmp_path / "counts.txt")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "counts.txt").read_text() == COUNTED
+
+
+@needs_compiler
+def test_it_refuses_a_qemu_that_it_was_not_built_for(tmp_path):
+    library = tmp_path / "count.so"
+    build.compile_plugin(str(COMPILER), 2, library)
+    done = run_fake(compile_fake(tmp_path, 2), library, 4, tmp_path / "counts.txt")
+    assert done.returncode == 1
+    assert "built for version 2 of QEMU's plugin interface, this QEMU has 4" in done.stderr
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", interface.KNOWN)
+def test_the_source_compiles_without_a_warning(tmp_path, version):
+    flags = [*build.FLAGS, "-Wextra", "-Wno-unused-parameter", "-Werror", f"-DINTERFACE={version}"]
+    argv = [str(COMPILER), *flags, str(build.SOURCE), "-o", str(tmp_path / "count.so")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "count.so").stat().st_size > 0
 
 
-def test_the_library_is_built_once_for_a_source_and_a_qemu(tmp_path, monkeypatch):
+@needs_compiler
+def test_a_version_that_nobody_knows_is_no_build(tmp_path):
+    with pytest.raises(HostSetupError, match=r"expected -DINTERFACE= and a number from 1 to 7"):
+        build.compile_plugin(str(COMPILER), interface.KNOWN[-1] + 1, tmp_path / "count.so")
+    assert list(tmp_path.iterdir()) == []
+
+
+REFUSED = (
+    "qemu-system-aarch64: Could not load plugin ./claims.so: plugin requires API version 2147483647, "
+    "but this QEMU supports only up to version {}\n"
+)
+
+
+@pytest.mark.parametrize("version", [1, 4, 7])
+def test_qemu_tells_its_version_by_refusing_a_later_one(version):
+    assert interface.parse_interface_version(REFUSED.format(version), "QEMU") == version
+
+
+def test_a_later_version_is_said_in_one_line():
+    with pytest.raises(HostSetupError) as caught:
+        interface.parse_interface_version(REFUSED.format(12), "QEMU emulator version 14.0.0")
+    assert "14.0.0 has version 12 of the interface for plugins, the plugin is written for 1 to 7" in str(
+        caught.value
+    )
+    assert "instructions alone" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_qemu_without_plugins_is_told_by_its_own_last_words():
+    said = "warning: something\nqemu-system-aarch64: -plugin: invalid option\n"
+    with pytest.raises(HostSetupError, match=r"loads no plugins\. It said: .*invalid option"):
+        interface.parse_interface_version(said, "QEMU emulator version 7.2.0")
+    with pytest.raises(HostSetupError, match=r"It said: \(nothing\)"):
+        interface.parse_interface_version("", "QEMU emulator version 7.2.0")
+
+
+def test_the_library_is_built_once_for_a_source_a_qemu_and_a_compiler(tmp_path, monkeypatch):
     calls = []
 
-    def compile_(compiler, include, library):
+    def compile_(compiler, version, library):
         calls.append(library)
         library.write_bytes(b"library")
 
+    told = {"compiler": b"cc 12.2.0\n", "qemu": "QEMU emulator version 7.2.0"}
     monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "_compile", compile_)
-    monkeypatch.setattr(build, "find_header", lambda folder: folder)
-    monkeypatch.setattr(build, "qemu_version", lambda: "QEMU emulator version 7.2.0")
+    monkeypatch.setattr(build, "compile_plugin", compile_)
+    monkeypatch.setattr(build, "read_interface_version", lambda compiler: 1)
+    monkeypatch.setattr(build, "qemu_version", lambda: told["qemu"])
+    monkeypatch.setattr(build, "run_tool", lambda argv, **rest: told["compiler"])
     monkeypatch.setattr(build.shutil, "which", lambda name, path=None: "/usr/bin/cc")
     assert build.build_plugin() == build.build_plugin() == calls[0]
-    monkeypatch.setattr(build, "qemu_version", lambda: "QEMU emulator version 8.2.0")
+    told["qemu"] = "QEMU emulator version 8.2.0"
     assert build.build_plugin() != calls[0]
-    assert len(calls) == 2
+    told["compiler"] = b"cc 14.1.0\n"
+    assert build.build_plugin() not in calls[:2]
+    assert len(calls) == 3
 
 
 def test_a_host_without_a_compiler_is_told_what_is_left(monkeypatch):
     monkeypatch.setattr(build.shutil, "which", lambda name, path=None: None)
-    with pytest.raises(HostSetupError, match=r"Install gcc.*instructions alone"):
+    with pytest.raises(HostSetupError, match=r"Install gcc libc6-dev.*instructions alone"):
         build.build_plugin()
-
-
-def test_the_user_s_header_is_taken_and_anything_else_refused(tmp_path, monkeypatch):
-    header = tmp_path / build.HEADER
-    monkeypatch.setenv(build.ENV_HEADER, str(header))
-    with pytest.raises(HostSetupError, match=r"expected a file qemu-plugin\.h"):
-        build.find_header(tmp_path / "into")
-    header.write_text("", encoding="ascii")
-    assert build.find_header(tmp_path / "into") == tmp_path
-
-
-def test_the_header_comes_out_of_the_source_archive(tmp_path):
-    archive = tmp_path / "qemu_7.2.orig.tar.xz"
-    with tarfile.open(archive, "w:xz") as tar:
-        for name, text in (("q/README", b"no"), (f"q/include/qemu/{build.HEADER}", b"#define X\n")):
-            member = tarfile.TarInfo(name)
-            member.size = len(text)
-            tar.addfile(member, io.BytesIO(text))
-    assert build.header_in(archive) == b"#define X\n"
-    with tarfile.open(tmp_path / "other.tar", "w"):
-        pass
-    assert build.header_in(tmp_path / "other.tar") is None
-
-
-def test_the_host_s_archives_become_sources_of_source_packages():
-    entries = [
-        Entry("http://deb.debian.org/debian", "bookworm", ("main", "contrib"), (("signed-by", "/k.gpg"),)),
-        Entry("https://example.org/apt", "stable", ("extras",)),
-    ]
-    text = build.source_stanzas(entries)
-    assert "Types: deb-src\nURIs: http://deb.debian.org/debian\nSuites: bookworm\nComponents: main\n" in text
-    assert "Signed-By: /k.gpg" in text
-    assert "example.org" not in text
 
 
 def test_qemu_is_told_the_caches_and_a_comma_is_refused(tmp_path):
