@@ -1,4 +1,4 @@
-"""The counting plugin: built with a compiler alone for each version of QEMU's interface, the counts the same."""
+"""The counting plugin: built with a compiler alone for any version of the interface, the counts the same."""
 
 from __future__ import annotations
 
