@@ -101,7 +101,7 @@ def _parse_type(name: str, section: Section) -> DeviceType:
         energy=parse_energy(section.table("energy")),
         thermal=parse_thermal(section.table("thermal")),
         power_model=_parse_power_model(section.table("power_model")),
-        estimate=section.text("estimate", choices=("clock", "counts")) or DeviceType.estimate,
+        estimate=section.text("estimate", choices=("counts", "clock")) or DeviceType.estimate,
         soak=soak,
         soak_emulated=soak_emulated,
     )

@@ -94,8 +94,8 @@ class DeviceType:
     energy: EnergySettings = field(default_factory=EnergySettings)
     thermal: ThermalSettings = field(default_factory=ThermalSettings)
     power_model: PowerModel | None = None  # of its emulated units
-    # what estimates of its milliseconds rest on where it is emulated: "clock", or "counts" by QEMU's plugin
-    estimate: str = "clock"
+    # what estimates of its milliseconds rest on where it is emulated: "counts" by QEMU's plugin, or "clock"
+    estimate: str = "counts"
     # over the plan's settings of soaks, by SoakSettings' names; what is of emulated units alone, over these
     soak: Mapping[str, Any] = field(default_factory=dict)
     soak_emulated: Mapping[str, Any] = field(default_factory=dict)

@@ -10,9 +10,10 @@ import pytest
 
 from harness import counting
 from harness.emulation import plugins
-from harness.errors import HostSetupError, Unsupported
+from harness.errors import ConnectionLost, HarnessError, HostSetupError, Unsupported
 from harness.estimate import estimator
 from harness.model import Device, DeviceType, QemuBoard
+from harness.progress import Progress
 
 NOP = "d503201f"
 HEADER = "H 1 2\n"
@@ -30,8 +31,10 @@ def device(estimate="counts", cpu="cortex-a72", **more) -> Device:
 SECOND = window(1)
 
 
-def bench(path, marks=SECOND, fault: Exception | None = None, of: Device | None = None) -> Any:
+def bench(path, marks=SECOND, fault: HarnessError | None = None, of: Device | None = None, waits=None) -> Any:
     def count_call(timeout_s):
+        if waits is not None:
+            waits.append(timeout_s)
         if fault is not None:
             raise fault
         with open(path, "a", encoding="ascii") as file:
@@ -39,15 +42,16 @@ def bench(path, marks=SECOND, fault: Exception | None = None, of: Device | None 
 
     @contextlib.contextmanager
     def child(name):
-        yield SimpleNamespace(count_call=count_call), 0
+        yield SimpleNamespace(count_call=count_call, first=lambda: 1), 0
 
     file = path if path is not None and path.exists() else None
     board = SimpleNamespace(device=of or device(), machine_file=lambda name: file)
-    return SimpleNamespace(board=board, child=child)
+    return SimpleNamespace(board=board, child=child, progress=Progress(None))
 
 
-def test_only_a_type_that_asks_for_it_loads_the_plugin(tmp_path, monkeypatch):
+def test_a_type_counts_unless_it_says_clock(tmp_path, monkeypatch):
     monkeypatch.setattr(plugins, "build_plugin", lambda: tmp_path / "count.so")
+    assert DeviceType("rpi4").estimate == "counts"
     arguments, why = counting.plugin_for(device(), "timing")
     assert (arguments[0], why) == ("-plugin", "")
     assert arguments[1].endswith(",out=counts.txt,cache=32768:2,cache=1048576:16,tlb=1024:4")
@@ -81,6 +85,11 @@ def test_the_window_of_this_call_counts(tmp_path):
     [
         ({"marks": ""}, "the plugin saw no marks"),
         ({"fault": Unsupported("marks are aarch64 code")}, "nothing was counted: marks are aarch64 code"),
+        # latency was measured before: a board that goes away now doesn't take it along
+        (
+            {"fault": ConnectionLost("the agent's stream ended.")},
+            "nothing was counted: the agent's stream ended",
+        ),
         ({"marks": "W 1\nC nonsense\n"}, "what was counted can't be read"),
         ({"marks": "W 1\n"}, "what was counted can't be read"),
     ],
@@ -91,6 +100,17 @@ def test_whatever_keeps_it_from_counting_is_told(tmp_path, more, why):
     features, told = counting.read_features(bench(path, **more))
     assert features is None
     assert why in told
+
+
+def test_a_slow_model_is_waited_for_by_what_its_first_call_took(tmp_path, monkeypatch):
+    path = tmp_path / "counts.txt"
+    path.write_text(HEADER)
+    waits: list[float] = []
+    counting.read_features(bench(path, waits=waits))
+    now = iter((0.0, 7.0))
+    monkeypatch.setattr(counting, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    counting.read_features(bench(path, waits=waits))
+    assert waits == [device().timeout_s, 700.0]
 
 
 def test_a_machine_without_the_plugin_is_told(tmp_path):
