@@ -213,13 +213,21 @@ def _baseline(choice: Choice, model: PlanModel, device: Device, folder: Path, pl
             return Baseline(choice.text, None, entry)
         own = {command.name for command in plan.runtimes}  # an executable on the device has no version
         spec = RuntimeSpec(entry.runtime, None if entry.runtime in own else entry.runtime_version)
-        return Baseline(choice.text, replace(model, name=name, path=path, runtime=spec), entry)
+        return Baseline(choice.text, _with_runtime(replace(model, name=name, path=path), spec, model), entry)
     if choice.model is not None:
         inputs = choice.model.inputs_path or model.inputs_path
         return Baseline(choice.text, replace(choice.model, name=name, inputs_path=inputs))
     assert choice.path is not None
     spec_or_none = _runtime_of(model, choice.path, plan)
-    return Baseline(choice.text, replace(model, name=name, path=choice.path, runtime=spec_or_none))
+    beside = _with_runtime(replace(model, name=name, path=choice.path), spec_or_none, model)
+    return Baseline(choice.text, beside)
+
+
+def _with_runtime(beside: PlanModel, spec: RuntimeSpec | None, model: PlanModel) -> PlanModel:
+    """Return `beside` with its runtime, and the candidate's options where that is the candidate's too."""
+    beside = replace(beside, runtime=spec)
+    same = _runtime_text(beside).partition("==")[0] == _runtime_text(model).partition("==")[0]
+    return replace(beside, options=model.options if same else {})
 
 
 def _runtime_of(model: PlanModel, path: Path, plan: Plan) -> RuntimeSpec | None:

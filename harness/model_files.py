@@ -110,4 +110,5 @@ def resolve_case(model: PlanModel, *, from_plan: bool = True) -> ModelCase:
         server=model.server,
         periodic=model.periodic,
         multi_stream=model.multi_stream,
+        options=model.options,
     )

@@ -20,6 +20,7 @@ from harness.model import (
     CommandRuntime,
     Fidelity,
     MultiStreamLoad,
+    OptionValue,
     PeriodicLoad,
     Plan,
     PlanModel,
@@ -182,6 +183,7 @@ def _parse_model(name: str, section: Section) -> PlanModel:
         baseline=section.text("baseline"),
         memory_limit_bytes=_parse_memory_limit(section),
         soak=parse_load(section.table("soak")),
+        options=_parse_options(section),
         **_parse_scenarios(section),
     )
     if task is not None and model.inputs_path is None:
@@ -215,6 +217,19 @@ def _parse_shapes(section: Section) -> dict[str, tuple[int, ...]]:
         except ConfigError as error:
             table.problem(name, error.what)
     return shapes
+
+
+def _parse_options(section: Section) -> dict[str, OptionValue]:
+    """Return the table `options`: which there are is the runtime's to say (runtime_options)."""
+    table = section.table("options")
+    options: dict[str, OptionValue] = {}
+    for name, value in table.data.items() if table else ():
+        assert table is not None
+        if isinstance(value, bool | int | float | str):
+            options[name] = value
+        else:
+            table.problem(name, f"expected true, false, a number or a string, got {value!r}")
+    return options
 
 
 def _parse_memory_limit(section: Section) -> int | None:

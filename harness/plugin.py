@@ -51,6 +51,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="threads of the runtime (default: 1)")  # fmt: skip
     add("--shape", dest="hil_shape", action="append", metavar="INPUT=1x3x96x96",
         help="shape of an input that the model leaves open (repeatable)")  # fmt: skip
+    add("--runtime-option", dest="hil_runtime_option", action="append", metavar="NAME=VALUE",
+        help="option of the runtime, instead of the plan's (repeatable)")  # fmt: skip
     add("--soak", dest="hil_soak", metavar="TIME",
         help="keep each model at work for so long, as 72h or 2m, and look for leaks, drift and failures. "
         "Only the soak suite runs then, and what -m, -k or a file's name asks for. Ctrl-C leaves the soak "

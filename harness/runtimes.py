@@ -60,7 +60,8 @@ class RuntimeDescriptor:
 
     `requirements` maps (version, python) to pip requirements, complete: nothing else is resolved.
     `adapter` names a built-in adapter, or is the path of a module that travels with the environment.
-    `options` are passed to the adapter's `load`. `excludes` are path parts left out of the environment.
+    `options` are passed to the adapter's `load`; `settable` names those that a user may set, with their types
+    (bool, int, float or str). `excludes` are path parts left out of the environment.
     """
 
     name: str
@@ -70,6 +71,7 @@ class RuntimeDescriptor:
     adapter: str | Path
     options: Mapping[str, Any] = field(default_factory=dict)
     excludes: tuple[str, ...] = ("tests", "test")
+    settable: Mapping[str, type] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ BUILT_IN: dict[str, RuntimeDescriptor] = {
             _onnxruntime,
             "onnxruntime",
             excludes=("tests", "test", "transformers", "quantization", "tools", "datasets"),
+            settable={"graph_optimization_level": str},
         ),
         RuntimeDescriptor("litert", ("tflite",), "2.3.0", _litert, "litert"),
         RuntimeDescriptor("tflite-runtime", ("tflite",), "2.14.0", _tflite_runtime, "tflite_runtime"),
@@ -130,15 +133,33 @@ BUILT_IN: dict[str, RuntimeDescriptor] = {
 def descriptors(own: Sequence[CommandRuntime] = ()) -> dict[str, RuntimeDescriptor]:
     """Return every known runtime by name: built in, then by entry point, then the plan's `own`.
 
-    None replaces one before it.
+    None replaces one before it. Raises ConfigError for an entry point that doesn't give one.
     """
     known = dict(BUILT_IN)
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         if point.name not in known:
-            known[point.name] = point.load()
+            known[point.name] = _installed(point)
     for command in own:
         known.setdefault(command.name, _command_descriptor(command))
     return known
+
+
+def _installed(point: metadata.EntryPoint) -> RuntimeDescriptor:
+    """Return the descriptor that an installed package has at its entry point. Raises ConfigError."""
+    package = point.dist.name if point.dist else point.value
+    try:
+        found = point.load()
+    except Exception as error:  # noqa: BLE001 (whatever a foreign module raises while it is imported)
+        problem = f"can't be imported: {type(error).__name__}: {error}"
+    else:
+        if isinstance(found, RuntimeDescriptor) and found.name == point.name:
+            return found
+        named = f" called `{found.name}`" if isinstance(found, RuntimeDescriptor) else ""
+        problem = f"is a {type(found).__name__}{named}, expected a RuntimeDescriptor called `{point.name}`"
+    raise ConfigError(
+        f"runtime `{point.name}` of the installed package {package} can't be used: {point.value} {problem}.",
+        next_step=f"Mend the package or remove it: pip uninstall {package}.",
+    )
 
 
 def _command_descriptor(command: CommandRuntime) -> RuntimeDescriptor:

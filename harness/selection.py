@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from harness import model_files, runtimes
+from harness import model_files, runtime_options, runtimes
 from harness.errors import ConfigError, nearest
 from harness.model import Baseline, CommandRuntime, Device, Plan, PlanModel, RuntimeSpec
 
@@ -32,11 +33,12 @@ def select_models(
     given: Sequence[str],
     wanted: Sequence[RuntimeSpec],
     shapes: Mapping[str, tuple[int, ...]],
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[PlanModel, ...]:
     """Return the models to measure: those given, else the plan's; once a runtime where several are named.
 
-    `given` holds files, names of the plan, or NAME=FILE (a candidate measured as the plan's NAME). Raises
-    ConfigError with every problem.
+    `given` holds files, names of the plan, or NAME=FILE (a candidate measured as the plan's NAME); `options`
+    are of the runtimes, name → text, and go over the plan's. Raises ConfigError with every problem.
     """
     problems: list[str] = []
     chosen: list[PlanModel] = []
@@ -49,7 +51,8 @@ def select_models(
         raise ConfigError(problems, where="--model")
     models = chosen if given else list(plan.models)
     models = [replace(m, shapes={**m.shapes, **shapes}) if shapes else m for m in models]
-    return tuple(_named_apart(_with_runtimes(models, wanted, plan.runtimes)))
+    models = _with_options(_with_runtimes(models, wanted, plan.runtimes), options, plan.runtimes)
+    return tuple(_named_apart(models))
 
 
 def require_usable(models: Iterable[PlanModel], own: Sequence[CommandRuntime] = ()) -> None:
@@ -59,7 +62,8 @@ def require_usable(models: Iterable[PlanModel], own: Sequence[CommandRuntime] = 
         try:
             require_model_file(model.path)
             spec = model.runtime or model_files.default_runtime(model_files.format_of(model.path))
-            runtimes.descriptor(spec, model_files.format_of(model.path), own)
+            found = runtimes.descriptor(spec, model_files.format_of(model.path), own)
+            runtime_options.require_valid(model.options, found)
             for what, path in (("inputs", model.inputs_path), ("golden", model.golden_path)):
                 if path is not None and not path.is_file():
                     raise ConfigError(f"no such {what} file.", where=str(path))
@@ -128,6 +132,27 @@ def _with_runtimes(
             f"({', '.join(sorted({m.path.suffix for m in models}))})",
             where="--runtime",
         )
+    return found
+
+
+def _with_options(
+    models: Sequence[PlanModel], texts: Mapping[str, str], own: Sequence[CommandRuntime]
+) -> list[PlanModel]:
+    """Return the models with the options that the command line gives their runtimes, over the plan's."""
+    if not texts:
+        return list(models)
+    known = runtimes.descriptors(own)
+    used: dict[str, runtimes.RuntimeDescriptor] = {}
+    found: list[PlanModel] = []
+    for model in models:
+        name = (model.runtime or model_files.default_runtime(model_files.format_of(model.path))).name
+        if name in known:  # one that isn't: `require_usable` says so
+            used[name] = known[name]
+            given = runtime_options.typed_options(texts, known[name])
+            model = replace(model, options={**model.options, **given})
+        found.append(model)
+    if used:
+        runtime_options.require_known(texts, used)
     return found
 
 

@@ -50,6 +50,7 @@ from harness.model import (
 )
 from harness.progress import Progress
 from harness.results import BUDGETS, plain_budgets, results_of
+from harness.runtime_options import runtime_settings
 from harness.selection import Target
 from harness.soak.conclude import note_stored, observe_ledger
 from harness.soak.ledger import Ledger
@@ -418,6 +419,7 @@ def _settings(bench: Bench, before: Mapping[str, Any]) -> dict[str, Any]:
         "pinned_cpus": list(bench.board.device.pinned_cpus),
         "governor": ", ".join(governors) or None,
         "governor_set": dict(bench.board.governor),
+        **runtime_settings(bench.case),
     }
 
 

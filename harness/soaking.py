@@ -17,6 +17,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.measure.bench import Bench
 from harness.model import Device, Fidelity, Plan, PlanModel, SoakSettings, SoakTable
 from harness.progress import Progress
+from harness.runtime_options import runtime_settings
 from harness.selection import Target
 from harness.soak.about import About, AboutStream, about_of, about_to_plain
 from harness.soak.alarm import Alarm
@@ -206,6 +207,7 @@ def run_settings(bench: Bench) -> dict[str, Any]:
         "profile": bench.board.profile,
         "artifact_path": str(bench.case.artifact.path),
         "pinned_cpus": list(bench.board.device.pinned_cpus),
+        **runtime_settings(bench.case),
     }
 
 

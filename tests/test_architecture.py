@@ -41,6 +41,7 @@ TABLE: dict[int, tuple[str, ...]] = {
         "calibrations",
         "pairing",
         "runtimes",
+        "runtime_options",
         "leases",
         "remote/",
     ),

@@ -84,9 +84,9 @@ class Bench:
             child.close()
 
     def options(self) -> dict[str, Any]:
-        """Return what the adapter's `load` gets: the runtime's options and shapes the user fixed."""
+        """Return what the adapter's `load` gets: the runtime's options, the user's, and shapes they fixed."""
         shapes = {name: list(shape) for name, shape in self.case.shapes.items()}
-        return {**self.runtime.options, **({"shapes": shapes} if shapes else {})}
+        return {**self.runtime.options, **self.case.options, **({"shapes": shapes} if shapes else {})}
 
 
 @dataclass(frozen=True)

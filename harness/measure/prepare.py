@@ -56,7 +56,7 @@ def _look(
     progress.say("reading its signature")
     child = board.client.spawn("signature", env=env.sha256, adapter=env.adapter)
     try:
-        loaded = child.load(model_path, threads=threads, options=dict(found.options))
+        loaded = child.load(model_path, threads=threads, options={**found.options, **case.options})
     finally:
         child.close()
     inputs = _inputs(case, found, loaded.signature)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from harness.model.soak import SoakLoad
 
+OptionValue = bool | int | float | str  # of a runtime's option
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -90,6 +92,7 @@ class ModelCase:
     server: ServerLoad | None = None
     periodic: PeriodicLoad | None = None
     multi_stream: MultiStreamLoad | None = None
+    options: Mapping[str, OptionValue] = field(default_factory=dict)  # of the runtime, as the user set them
 
     @property
     def name(self) -> str:
@@ -117,3 +120,4 @@ class PlanModel:
     multi_stream: MultiStreamLoad | None = None
     soak: SoakLoad | None = None  # None: the plan has no table `soak` for it
     baseline: str | None = None  # what it is compared with, unless --baseline says otherwise
+    options: Mapping[str, OptionValue] = field(default_factory=dict)  # of its runtime
