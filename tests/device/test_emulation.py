@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.device import snapshot_entry
 
 from harness.emulation import (
     Image,
@@ -47,19 +48,18 @@ def image() -> Image:
 
 
 @pytest.fixture(scope="module")
-def machine(image: Image) -> Iterator[Machine]:
+def machine(image: Image, key: str) -> Iterator[Machine]:
     with start(image, BOARD, name="emulation-a", profile=Profile.FUNCTIONAL) as running:
         yield running
 
 
-@pytest.fixture
-def key() -> Iterator[str]:
-    """A snapshot's key that nobody else uses; what was saved under it is removed."""
-    before = {e.name for e in cache_entries()}
-    yield f"test-{uuid.uuid4().hex}"
-    for entry in cache_entries():
-        if entry.kind == "snapshot" and entry.name not in before and not entry.in_use:
-            remove_cache_entry(entry.name)
+@pytest.fixture(scope="module")
+def key(image: Image) -> Iterator[str]:
+    """A snapshot's key that nobody else uses; what `machine` saved under it is removed once that is down."""
+    made = f"test-{uuid.uuid4().hex}"
+    yield made
+    if has_snapshot(image, Profile.FUNCTIONAL, made):
+        remove_cache_entry(snapshot_entry(image, Profile.FUNCTIONAL, made))
 
 
 def ssh(machine: Machine, *command: str, user: str | None = None, timeout_s: float = 60.0) -> str:
@@ -174,22 +174,20 @@ def test_a_saved_state_goes_on_in_several_machines_that_share_nothing(
             assert said.rstrip("\0").endswith(restored.serial)
         ssh(one, "echo mine >/home/pi/mark; sync")
         assert ssh(two, "cat mark").strip() == mark
-        in_use = [e for e in cache_entries() if e.in_use and e.kind == "snapshot"]
-        assert in_use
+        entry = snapshot_entry(image, Profile.FUNCTIONAL, key)
+        assert [e.in_use for e in cache_entries() if e.name == entry] == [True]
         with pytest.raises(ConfigError, match="in use by a running machine"):
-            remove_cache_entry(in_use[0].name)
+            remove_cache_entry(entry)
 
 
 def test_pause_stops_its_clock_and_resume_sets_it(machine: Machine) -> None:
+    began = time.monotonic()
     before = float(ssh(machine, "cut -d' ' -f1 /proc/uptime"))
-    paused_at = time.monotonic()
     machine.pause()
     time.sleep(1.5)
     machine.resume()
-    elapsed = time.monotonic() - paused_at
     after = float(ssh(machine, "cut -d' ' -f1 /proc/uptime"))
-    total = time.monotonic() - paused_at
-    assert after - before < total - 1.0 or elapsed > 30  # uptime did not jump
+    assert after - before < time.monotonic() - began - 1.4  # uptime did not jump
     assert abs(float(ssh(machine, "date +%s.%N")) - time.time()) < 30
 
 
@@ -215,7 +213,7 @@ def test_a_throttled_disk_is_slow_until_it_is_not(machine: Machine) -> None:
     finally:
         machine.block_throttle(None)
     assert throttled > 1.0  # 8 MiB at 4 MiB/s, less one burst
-    assert seconds() < throttled
+    until(lambda: seconds() < throttled, "a disk that is faster again")  # a busy host has slow moments
 
 
 def test_a_power_cut_keeps_what_was_flushed_and_loses_the_rest(image: Image) -> None:
@@ -285,7 +283,8 @@ def test_a_killed_keeper_takes_its_machine_along_and_the_next_start_sweeps(image
         os.kill(machine.status()["keeper_pid"], signal.SIGKILL)
         until(lambda: is_gone(qemu_pid), "its QEMU to end")
         assert not machine.is_running()
-        assert machine.folder.name in runs.sweep()
+        runs.sweep()  # or another harness's start, which does the same
+        assert not machine.folder.exists()
 
 
 def test_a_supervised_machine_is_found_by_name_until_it_is_stopped(image: Image) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.device import BOARD_TYPE, emulated_device
+from support.device import BOARD_TYPE, emulated_device, snapshot_entry
 from support.turns import LONG_S, agent_on, loaded
 
 from harness.connect.qemu import QemuConnection
-from harness.emulation import cache_entries, power_on, remove_cache_entry
+from harness.emulation import has_snapshot, power_on, remove_cache_entry
 from harness.emulation.runs import wait_until
 from harness.emulation.sensors.client import ModelReading
 from harness.errors import Unsupported
@@ -58,11 +58,20 @@ def model(connection: QemuConnection) -> ModelReading:
     return found
 
 
+@pytest.fixture(scope="module")
+def key() -> str:
+    """A snapshot's key that nobody else uses."""
+    return f"test-{uuid.uuid4().hex}"
+
+
 @pytest.fixture(scope="module", params=["functional", "timing"])
-def board(request: pytest.FixtureRequest) -> Iterator[QemuConnection]:
+def board(request: pytest.FixtureRequest, key: str) -> Iterator[QemuConnection]:
     connection = QemuConnection.open(device("rpi4-sensors"), profile=request.param)
     yield connection
     connection.close()
+    image, profile = connection.machine.image, connection.machine.profile
+    if has_snapshot(image, profile, key):  # in use until its machine was down
+        remove_cache_entry(snapshot_entry(image, profile, key))
 
 
 def test_chips_are_there_and_silent_until_the_model_runs(board):
@@ -116,33 +125,26 @@ def test_faults_reach_the_guests_drivers(board):
         assert hwmon(board, "lm75b", "temp1_input") > 40_000
 
 
-def test_sensors_outlive_a_snapshot_a_reset_and_a_power_cut(board):
-    before = {e.name for e in cache_entries()}
-    key = f"test-{uuid.uuid4().hex}"
+def test_sensors_outlive_a_snapshot_a_reset_and_a_power_cut(board, key):
+    with board.sensing():
+        board.save(key)  # with the model running in it
+        assert hwmon(board, "lm75b", "temp1_input") > 40_000
     profile = str(board.machine.profile)
+    restored = QemuConnection.open(device("rpi4-sensors-b"), profile=profile, snapshot=key)
     try:
-        with board.sensing():
-            board.save(key)  # with the model running in it
-            assert hwmon(board, "lm75b", "temp1_input") > 40_000
-        restored = QemuConnection.open(device("rpi4-sensors-b"), profile=profile, snapshot=key)
-        try:
-            assert restored.restored == key
-            assert "No such device or address" in hwmon(restored, "lm75b", "temp1_input")
-            with restored.sensing():
-                assert hwmon(restored, "lm75b", "temp1_input") > 40_000
-            restored.machine.power_cut()
-            power_on(restored.machine)
-            restored.machine.wait_for_sensors()
-            restored.machine.sensors.start(PI4, cores=4)
-            assert wait_until(lambda: restored.machine.sensors.read_model() is not None, LONG_S)
-            restored.machine.reset()
-            assert wait_until(lambda: restored.machine.sensors.read_model() is None, LONG_S)
-        finally:
-            restored.close()
+        assert restored.restored == key
+        assert "No such device or address" in hwmon(restored, "lm75b", "temp1_input")
+        with restored.sensing():
+            assert hwmon(restored, "lm75b", "temp1_input") > 40_000
+        restored.machine.power_cut()
+        power_on(restored.machine)
+        restored.machine.wait_for_sensors()
+        restored.machine.sensors.start(PI4, cores=4)
+        assert wait_until(lambda: restored.machine.sensors.read_model() is not None, LONG_S)
+        restored.machine.reset()
+        assert wait_until(lambda: restored.machine.sensors.read_model() is None, LONG_S)
     finally:
-        for entry in cache_entries():
-            if entry.kind == "snapshot" and entry.name not in before and not entry.in_use:
-                remove_cache_entry(entry.name)
+        restored.close()
 
 
 def test_a_type_without_a_power_model_has_no_power():

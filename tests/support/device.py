@@ -11,7 +11,7 @@ from harness.model import Device, DeviceType, QemuBoard
 from support.sshd import Sshd
 
 if TYPE_CHECKING:
-    from harness.emulation import Machine
+    from harness.emulation import Image, Machine, Profile
 
 HOST_TYPE = DeviceType("host", "this host")
 BOARD_TYPE = DeviceType("rpi4", "Raspberry Pi 4 Model B, emulated", cores=4, ram_bytes=2 << 30)
@@ -41,3 +41,12 @@ def running_machine(name: str = MACHINE_NAME) -> Iterator[Machine]:
     image = build_image(QemuBoard())
     with start(image, image.board, name=name, profile=Profile.FUNCTIONAL) as machine:
         yield machine
+
+
+def snapshot_entry(image: Image, profile: Profile, key: str) -> str:
+    """Return the name of the cache's entry that holds the state `key`. Others' entries come and go."""
+    from harness.cache import root
+    from harness.emulation.snapshots import open_snapshot
+
+    folder = open_snapshot(image, image.board, profile, key)  # resolved
+    return str(folder.relative_to(root().resolve()))
