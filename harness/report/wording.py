@@ -91,15 +91,21 @@ def estimate_of(result: Result) -> str:
 
 
 def estimate_lines(results: Iterable[Result], most: int = 8) -> list[str]:
-    """Return a line for each estimated latency, or why there is none; of those beyond `most`, the count."""
-    lines = []
+    """Return a line for each estimated latency, or why there is none; of those beyond `most`, the count.
+
+    Why some rest on the clock alone comes last, each reason once.
+    """
+    lines: list[str] = []
+    wide: list[str] = []
     for r in results:
         if r.metric in ESTIMATES.values():
-            said = estimate_of(r) or joined(r.reasons)
-            lines.append(f"{r.model} on {r.device_name}: {said}")
+            said = estimate_of(r)
+            lines.append(f"{r.model} on {r.device_name}: {said or joined(r.reasons)}")
+            why = (r.settings.get("estimate") or {}).get("no_counts")
+            wide += [why] if said and why else []
     lines = list(dict.fromkeys(lines))
     more = len(lines) - most
-    return [*lines[:most], f"and {more} more, in the report"] if more > 0 else lines
+    return [*lines[:most], *([f"and {more} more, in the report"] if more > 0 else []), *dict.fromkeys(wide)]
 
 
 def limit_of(result: Result) -> str:

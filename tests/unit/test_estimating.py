@@ -133,6 +133,19 @@ def test_why_there_is_none_is_shown_in_its_place():
     assert "no estimate of a board's time: no calibration of device type vim3" in line
 
 
+def test_why_bands_are_wide_is_one_line():
+    from dataclasses import replace
+
+    why = "counting plugin: no C compiler."
+    _, rows = row_of(estimating.with_estimate(seen(), bench(), KNOWN, today=TODAY, why_no_features=why))
+    lines = estimate_lines([rows[1], replace(rows[1], model="window")])
+    assert [line.partition(":")[0] for line in lines[:2]] == [
+        "door on rpi4-emulated",
+        "window on rpi4-emulated",
+    ]
+    assert lines[2:] == [why]
+
+
 def test_many_lines_are_counted():
     from dataclasses import replace
 
