@@ -29,9 +29,20 @@ NS_PER_MS = 1e6
 VIRTUAL_METRIC = "latency_p50_ns"
 
 
-def own_path(reports_dir: Path, device_type: str, runtime: str) -> Path:
-    """Return where a user's own calibration of a device type and runtime is kept."""
-    return reports_dir / OWN_FOLDER / f"{device_type}-{runtime}.toml"
+def calibration_name(of: str, runtime: str, precision: str, threads: int) -> str:
+    """Return what a user's own calibration is called: by what it is `of`, and all that it is for."""
+    return f"{of}-{runtime}-{precision}" + (f"-{threads}-threads" if threads > 1 else "")
+
+
+def own_path(reports_dir: Path, device_type: str, runtime: str, precision: str, threads: int) -> Path:
+    """Return where a user's own calibration is kept: one for each setting; the next replaces it."""
+    return reports_dir / OWN_FOLDER / f"{calibration_name(device_type, runtime, precision, threads)}.toml"
+
+
+def pieces_path(reports_dir: Path, device_type: str, board: str, threads: int) -> Path:
+    """Return where a fit keeps what it has measured so far."""
+    name = calibration_name(device_type, "against", board, threads)
+    return reports_dir / OWN_FOLDER / f"{name}.json"
 
 
 def known_calibrations(reports_dir: Path) -> list[Calibration]:

@@ -1,24 +1,27 @@
-"""A set of networks on an emulated board and on a real one → a calibration of estimates.
+"""A set of networks on an emulated board and on a real one → calibrations of estimates.
 
-The emulated board counts, the real one is timed as the latency suite times; what the fit is good for is
-`estimate`'s to say. A real board whose clock moved, that throttled or that had other work gives nothing.
+The real board goes first: it is the quicker of the two, and what spoils a fit shows there. It is timed as the
+latency suite times; one whose clock moved, that throttled or had other work gives nothing. The emulated one
+counts. Each network is kept as a piece as soon as it is taken. What a fit is good for is `estimate`'s to say.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from harness import board as boards
-from harness import counting
+from harness import counting, fit_identity
 from harness.errors import ConfigError, HostSetupError
-from harness.estimating import NS_PER_MS, VIRTUAL_METRIC, precision_of
-from harness.measure.bench import Bench, Observation
+from harness.estimating import NS_PER_MS, VIRTUAL_METRIC, calibration_name, precision_of
+from harness.fit_pieces import EMULATED, REAL, Piece, Pieces, broken
+from harness.measure.bench import Bench, Look, Observation
 from harness.measure.single_stream import measure_single_stream
 from harness.measure.surroundings import Surroundings
-from harness.model import Device, PlanModel
+from harness.model import Condition, Device, PlanModel
 
 if TYPE_CHECKING:
     from harness.estimate.calibration import Calibration
@@ -26,26 +29,53 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
 
 FEWEST = 3  # networks of one runtime and precision: fewer leave nothing to judge a fit by
+CLOCK_REMEDY = "Find what sets its CPUs' frequencies (cooling, supply, governor), then measure again."
+BETTER = 9  # from here on estimates aren't marked (`estimate.model.FEW`)
 
 
 @dataclass(frozen=True)
-class Emulated:
+class Network:
+    """A chosen network, and what one look into it on the real board told."""
+
+    model: PlanModel
+    runtime: str
+    precision: str
+    look: Look
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the first input's shape, an open size as 1; () for a model that makes its own."""
+        inputs = self.look.signature.inputs
+        return tuple(size or 1 for size in inputs[0].shape) if inputs else ()
+
+    @property
+    def group(self) -> tuple[str, str]:
+        return self.runtime, self.precision
+
+
+@dataclass(frozen=True)
+class Counted:
     """One network on the emulated board."""
 
-    runtime: str
-    runtime_version: str
-    precision: str
-    input_shape: tuple[int, ...]
     features: Features
     virtual_ms: float
+    note: str = ""  # that it was kept from an earlier call, or why what was kept no longer holds
 
 
 @dataclass(frozen=True)
-class Real:
-    """One network on the real board; `problems` say why its time doesn't count."""
+class Timed:
+    """One network on the real board. `problems` say why its time doesn't count, `clock` is what its CPUs were
+    held to meanwhile."""
 
     board_ms: float
-    problems: tuple[str, ...]
+    clock: Mapping[str, Any]
+    taken_on: datetime.date
+    problems: tuple[Condition, ...] = ()
+    note: str = ""
 
 
 def with_counts(device: Device) -> Device:
@@ -63,45 +93,141 @@ def require_enough(models: Sequence[PlanModel]) -> None:
     """Raise ConfigError for fewer models than any fit needs."""
     if len(models) < FEWEST:
         raise ConfigError(
-            f"{len(models)} networks, expected at least {FEWEST} of one runtime and precision, better 9.",
+            f"{_networks(len(models))}, expected at least {FEWEST} of one runtime and precision, "
+            f"better {BETTER}.",
             where="--model",
             next_step="Give more: --model FILE, once for each, or a plan that names them.",
         )
 
 
-def take_emulated(workbench: Workbench, device: Device, model: PlanModel) -> Emulated:
-    """Time and count one network on the emulated board. Raises HostSetupError where nothing can count."""
-    bench = workbench.bench(device, model, boards.TIMING)
-    seen = measure_single_stream(bench)
-    features, why = counting.read_features(bench)
-    if features is None:
-        raise HostSetupError(workbench.why_no_counts(device) or why, where=device.name)
-    shape = bench.signature.inputs[0].shape if bench.signature.inputs else ()
-    return Emulated(
-        bench.runtime.name,
-        bench.look.runtime_version,
-        precision_of(bench),
-        tuple(size or 1 for size in shape),
-        features,
-        _p50_ms(seen, bench),
-    )
+def require_plugin(device: Device) -> None:
+    """Raise HostSetupError where nothing could count on the emulated device, before anything is measured."""
+    _, why_not = counting.plugin_for(device, boards.TIMING)
+    if why_not:
+        raise HostSetupError(f"nothing can count there: {why_not}", where=device.name)
 
 
-def take_real(workbench: Workbench, device: Device, model: PlanModel) -> Real:
-    """Time one network on the real board, with what its surroundings did meanwhile."""
+def look_into(workbench: Workbench, device: Device, model: PlanModel) -> Network:
+    """Return a network made ready on the real board. Raises ModelRejected where it won't load."""
     bench = workbench.bench(device, model, boards.TIMING)
+    return Network(model, bench.runtime.name, precision_of(bench), bench.look)
+
+
+def enough_of(networks: Sequence[Network]) -> tuple[list[Network], list[str]]:
+    """Return the networks whose runtime and precision has FEWEST, and a line for each that hasn't.
+
+    Raises ConfigError where none has.
+    """
+    groups: dict[tuple[str, str], list[Network]] = {}
+    for network in networks:
+        groups.setdefault(network.group, []).append(network)
+    small = {key: found for key, found in groups.items() if len(found) < FEWEST}
+    lines = [
+        f"{runtime}, {precision}: {_networks(len(found))} ({', '.join(n.name for n in found)}), "
+        f"expected at least {FEWEST}"
+        for (runtime, precision), found in sorted(small.items())
+    ]
+    if len(small) == len(groups):
+        raise ConfigError(
+            lines,
+            where="--model",
+            next_step="Give more networks of one runtime and precision: --model FILE, once for each.",
+        )
+    return [n for n in networks if n.group not in small], [f"{line}: left out" for line in lines]
+
+
+# -- the real board
+
+
+def take_real(workbench: Workbench, device: Device, network: Network, pieces: Pieces) -> Timed:
+    """Return one network's time on the real board, kept or taken now. One with problems isn't kept."""
+    bench = workbench.bench(device, network.model, boards.TIMING)
+    of = fit_identity.of_real(bench)
+    kept, note = pieces.find(REAL, network.name, of)
+    if kept is not None:
+        return replace(_timed(kept, pieces), note=f"kept from {kept.taken_at}")
     around = Surroundings(bench, device)
     around.wait_until_quiet()
     seen = measure_single_stream(bench)
-    conditions = (*around.conditions(), *seen.conditions)
-    return Real(
-        _p50_ms(seen, bench),
-        tuple(
-            f"{model.name}: {c.name}: {c.observed}, expected {c.expected}"
-            for c in conditions
-            if c.ok is False
-        ),
+    conditions = (*around.conditions(), *seen.conditions, _held(of["clock"], bench))
+    problems = tuple(c for c in conditions if c.ok is False)
+    values = {"board_ms": _p50_ms(seen, bench)}
+    piece = pieces.make(REAL, network.name, of, values)
+    if not problems:
+        pieces.add(piece)
+    return replace(_timed(piece, pieces), problems=problems, note=note)
+
+
+def _held(before: Mapping[str, Any], bench: Bench) -> Condition:
+    """Return whether the CPUs were held to the same frequencies after a run as before it."""
+    after = fit_identity.clock_of(bench.board.conditions())
+    return Condition(
+        "clock",
+        f"{fit_identity.say_clock(before)} before, {fit_identity.say_clock(after)} after",
+        "the same range and governor throughout",
+        after == before,
+        CLOCK_REMEDY,
     )
+
+
+def moved_between(timed: Mapping[str, Timed]) -> list[str]:
+    """Return a line for each network whose CPUs were held to other frequencies than the last one's."""
+    last = list(timed)[-1]
+    expected = f"{fit_identity.say_clock(timed[last].clock)} as for {last}"
+    return [
+        f"{name}: clock: {fit_identity.say_clock(one.clock)}, expected {expected}"
+        for name, one in timed.items()
+        if one.clock != timed[last].clock
+    ]
+
+
+def _timed(piece: Piece, pieces: Pieces) -> Timed:
+    try:
+        return Timed(float(piece.values["board_ms"]), piece.of["clock"], piece.taken_on)
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(pieces.path, f"{piece.network}: {error!r}") from error
+
+
+# -- the emulated board
+
+
+def take_emulated(
+    workbench: Workbench, device: Device, network: Network, threads: int, pieces: Pieces
+) -> Counted:
+    """Return what was counted of one network, kept or counted now. Raises as `count` does."""
+    case = workbench.case(network.model)
+    of = fit_identity.of_emulated(device, workbench.descriptor(case), case, network.look, threads)
+    kept, note = pieces.find(EMULATED, network.name, of)
+    if kept is not None:
+        return replace(_counted(kept, pieces), note=f"kept from {kept.taken_at}")
+    counted = count(workbench, device, network.model)
+    values = {"virtual_ms": counted.virtual_ms, "features": asdict(counted.features)}
+    pieces.add(pieces.make(EMULATED, network.name, of, values))
+    return replace(counted, note=note)
+
+
+def count(workbench: Workbench, device: Device, model: PlanModel) -> Counted:
+    """Time and count one network on the emulated board. Raises HostSetupError where nothing can count."""
+    bench = workbench.bench(device, model, boards.TIMING)
+    seen = measure_single_stream(bench)
+    wrong = [f"{c.name}: {c.observed}, expected {c.expected}" for c in seen.conditions if c.ok is False]
+    if wrong:
+        raise HostSetupError("; ".join(wrong), where=f"{device.name}: {model.name}")
+    features, why = counting.read_features(bench)
+    if features is None:
+        raise HostSetupError(workbench.why_no_counts(device) or why, where=f"{device.name}: {model.name}")
+    return Counted(features, _p50_ms(seen, bench))
+
+
+def _counted(piece: Piece, pieces: Pieces) -> Counted:
+    from harness.estimate.features import FIELDS, LISTS, Features
+
+    try:
+        had = piece.values["features"]
+        fields = {key: tuple(int(n) for n in had[key]) if key in LISTS else int(had[key]) for key in FIELDS}
+        return Counted(Features(**fields), float(piece.values["virtual_ms"]))  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(pieces.path, f"{piece.network}: {error!r}") from error
 
 
 def _p50_ms(seen: Observation, bench: Bench) -> float:
@@ -111,77 +237,91 @@ def _p50_ms(seen: Observation, bench: Bench) -> float:
     return value / NS_PER_MS
 
 
+# -- both
+
+
 def make_calibrations(
-    emulated: Mapping[str, Emulated],
-    real: Mapping[str, Real],
+    networks: Sequence[Network],
+    counted: Mapping[str, Counted],
+    timed: Mapping[str, Timed],
     *,
     device: Device,
     board: Device,
     described: str,
     threads: int,
-    today: datetime.date,
-) -> tuple[list[Calibration], list[str]]:
-    """Return a calibration of each runtime, and a line for each group of networks that is too small.
+) -> list[Calibration]:
+    """Return a calibration of each runtime and precision; `counted` and `timed` are by network's name.
 
-    `emulated` and `real` have the same networks. A group is those of one runtime and precision. Raises
-    ConfigError where none has FEWEST.
+    Each is as old as the oldest of its times. Raises DataError for times that can't be fitted.
     """
-    from harness.estimate import cores
-    from harness.estimate.calibration import Calibration, Network
+    from harness.estimate import calibration, cores
 
-    assert device.qemu is not None
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name, one in emulated.items():
-        groups.setdefault((one.runtime, one.precision), []).append(name)
-    small = {key: names for key, names in groups.items() if len(names) < FEWEST}
-    lines = [
-        f"{runtime}, {precision}: {len(names)} networks, expected at least {FEWEST}: left out"
-        for (runtime, precision), names in sorted(small.items())
-    ]
-    if len(small) == len(groups):
-        raise ConfigError(lines, next_step="Give more networks of one runtime and precision: --model FILE.")
+    if device.qemu is None:
+        raise ConfigError("it isn't emulated, so that nothing was counted.", where=device.name)
     found = []
-    for runtime in sorted({key[0] for key in groups if key not in small}):
-        names = [n for (r, p), ns in groups.items() if r == runtime and (r, p) not in small for n in ns]
-        networks = tuple(
-            Network(
-                n,
-                emulated[n].precision,
-                emulated[n].input_shape,
-                emulated[n].features,
-                emulated[n].virtual_ms,
-                {threads: real[n].board_ms},
-            )
-            for n in names
+    for runtime, precision in sorted({n.group for n in networks}):
+        these = [n for n in networks if n.group == (runtime, precision)]
+        made = calibration.Calibration(
+            name=calibration_name(board.name, runtime, precision, threads),
+            device_type=device.type.name,
+            runtime=runtime,
+            runtime_version=these[0].look.runtime_version,
+            core=device.qemu.cpu,
+            schedule_format=cores.FORMAT,
+            taken_on=min(timed[n.name].taken_on for n in these).isoformat(),
+            board=described,
+            source=f"measured on {board.name} (harness devices fit)",
+            statistic="p50",
+            networks=tuple(
+                calibration.Network(
+                    n.name,
+                    precision,
+                    n.input_shape,
+                    counted[n.name].features,
+                    counted[n.name].virtual_ms,
+                    {threads: timed[n.name].board_ms},
+                )
+                for n in these
+            ),
         )
-        found.append(
-            Calibration(
-                name=f"{board.name}-{runtime}",
-                device_type=device.type.name,
-                runtime=runtime,
-                runtime_version=emulated[names[0]].runtime_version,
-                core=device.qemu.cpu,
-                schedule_format=cores.FORMAT,
-                taken_on=today.isoformat(),
-                board=described,
-                source=f"measured on {board.name} (harness devices fit)",
-                statistic="p50",
-                networks=networks,
-            )
-        )
-    return found, lines
+        made.best_fit(precision, threads)  # all of them can be fitted, or none is kept
+        found.append(made)
+    return found
 
 
 def describe(calibration: Calibration) -> list[str]:
     """Return what a calibration's fits are good for, a line each."""
-    lines = []
-    for precision, threads in calibration.settings():
-        fit = calibration.best_fit(precision, threads)
-        on = f"{threads} thread{'s' if threads > 1 else ''}"
-        line = (
-            f"{calibration.name}: {precision} on {on}: {fit.n} networks, off by {fit.mean_error_ratio:.1%} "
-            f"on average, {fit.worst_error_ratio:.1%} at worst, each left out"
+    return [line for setting in calibration.settings() for line in _describe(calibration, *setting)]
+
+
+def _describe(calibration: Calibration, precision: str, threads: int) -> list[str]:
+    from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL
+    from harness.stats.nonnegative import log_half_width
+
+    fit = calibration.best_fit(precision, threads)
+    residuals = dict(zip((n.name for n in calibration.networks), fit.residuals, strict=True))
+    worst = max(residuals, key=lambda name: abs(residuals[name]))
+    half = log_half_width(fit.residuals, len(fit.terms), CONFIDENCE)
+    on = f"{threads} thread{'s' if threads > 1 else ''}"
+    lines = [
+        f"{calibration.name}: {precision} on {on}: {_networks(fit.n)}, off by {fit.mean_error_ratio:.1%} "
+        f"on average, {fit.worst_error_ratio:.1%} at worst ({worst}), each left out",
+        f"  {CONFIDENCE:.0%} band of an estimate: {math.expm1(-half):+.0%} to {math.expm1(half):+.0%}, wider "
+        "for a network unlike these",
+    ]
+    if fit.terms == ONE_FACTOR:
+        lines.append(
+            f"  by one factor of the instructions: from {len(PHYSICAL) + 1} networks on, memory counts too"
         )
-        few = f"; few networks: estimates are marked, no band is narrower than {fit.worst_error_ratio:.1%}"
-        lines.append(line + few if fit.few else line)
+    if fit.few:
+        lines.append(f"  few networks: estimates are marked; {BETTER} or more aren't")
     return lines
+
+
+def _networks(count: int) -> str:
+    return f"{count} network{'' if count == 1 else 's'}"
+
+
+def say(problem: Condition) -> str:
+    """Return a problem as what was seen against what was expected."""
+    return f"{problem.name}: {problem.observed}, expected {problem.expected}"

@@ -48,7 +48,17 @@ TABLE: dict[int, tuple[str, ...]] = {
     5: ("deploy", "board", "selection", "against", "report/"),
     6: ("measure/", "estimate/"),
     7: ("soak/",),
-    8: ("session", "kinds", "workbench", "soaking", "estimating", "counting", "fitting"),
+    8: (
+        "session",
+        "kinds",
+        "workbench",
+        "soaking",
+        "estimating",
+        "counting",
+        "fitting",
+        "fit_identity",
+        "fit_pieces",
+    ),
     9: ("desk", "fixtures", "plugin", "cli/"),
 }
 LEVELS = {name.rstrip("/"): level for level, names in TABLE.items() for name in names}

@@ -5,24 +5,39 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from harness import fitting, selection
+from harness import fit_identity, fitting, selection
 from harness import plan as plans
 from harness import registry as registries
 from harness.cli.options import load_registry, reports_dir, select_one, whole_number
-from harness.errors import EXIT_INVALID, ConfigError
-from harness.estimating import own_path
+from harness.counting import COUNTS
+from harness.errors import EXIT_INVALID, ConfigError, HarnessError
+from harness.estimating import own_path, pieces_path
+from harness.fit_pieces import Pieces, load_pieces
+from harness.fitting import Counted, Network, Timed
 from harness.model import Device, Plan, PlanModel
 from harness.progress import Progress
 from harness.selection import Target
+from harness.signals import Termination
+from harness.units import format_duration
 from harness.workbench import Workbench
 
-DESCRIPTION = """Run a set of networks on an emulated board, which counts them, and on a real one,
-which is timed, as in `harness devices fit rpi4 --against rpi4-01`; fit the real one's milliseconds
-to the counts, each network left out in turn, and keep the calibration. Estimates on emulated boards
-of the type use it from then on. Under 3 networks of a runtime and precision it is refused, under 9
-it is marked. A board whose clock moved, that throttled or was busy is INVALID, and nothing is kept."""
+if TYPE_CHECKING:
+    from harness.estimate.calibration import Calibration
+
+_Taken = TypeVar("_Taken", Timed, Counted)
+
+DESCRIPTION = """Run a set of networks on a real board, which is timed, and on an emulated one, which counts
+them, as in `harness devices fit rpi4 --against rpi4-01`; fit the real one's milliseconds to the
+counts, each network left out in turn, and keep the calibration. Estimates on emulated boards of the
+type use it from then on. Under 3 networks of a runtime and precision it is refused, under 9 it is
+marked. A board whose clock moved, that throttled or was busy is INVALID (exit code 11), and no
+calibration is kept. What was measured soundly is: the same command again goes on from there."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,84 +54,211 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=whole_number(1), default=1, metavar="N", help="(default: %(default)s)"
     )
+    parser.add_argument(
+        "--anew", action="store_true", help="measure every network again, whatever an earlier call has kept"
+    )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What one call works with."""
+
+    emulated: Device  # as one that counts
+    counts: bool  # whether its type asks for counts in any case
+    real: Device
+    threads: int
+    reports: Path
+    bench_of: Workbench
+    progress: Progress
+    pieces: Pieces
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, fit, keep and print; return 11 where the real board's times don't count."""
-    emulated, real = _emulated(args), select_one(args, args.against)
+    asked, real = _emulated(args), select_one(args, args.against)
+    emulated = fitting.with_counts(asked)
     if real.kind == "qemu":
         raise ConfigError(
-            "it is emulated too; a calibration needs a real board.", where=f"--against {args.against}"
+            "it is emulated too; a calibration needs a real board.",
+            where=f"--against {args.against}",
+            next_step="Name a unit whose kind is `ssh` or `local`.",
         )
     folder = reports_dir(args)
     plan, models = _models(args.model, folder.parent / "suites" / "release.toml")
     fitting.require_enough(models)
+    fitting.require_plugin(emulated)
+    path = pieces_path(folder, emulated.type.name, real.name, args.threads)
+    pieces = Pieces(path, _now) if args.anew else load_pieces(path, _now)
     targets = [Target(device, model) for device in (emulated, real) for model in models]
     progress = Progress(sys.stderr)
-    bench_of = Workbench(
-        plan,
-        targets,
-        load_registry(args).devices.get("local"),
-        args.threads,
-        progress,
-        "harness devices fit",
-    )
+    local = load_registry(args).devices.get("local")
+    bench_of = Workbench(plan, targets, local, args.threads, progress, "harness devices fit")
+    termination = Termination()
+    termination.install()
+    counts = asked.type.estimate == COUNTS
     try:
-        counted = {m.name: fitting.take_emulated(bench_of, emulated, m) for m in models}
-        timed = {m.name: fitting.take_real(bench_of, real, m) for m in models}
-        described = str(bench_of.facts(real).details.get("model") or bench_of.facts(real).platform)
+        return _run(_Call(emulated, counts, real, args.threads, folder, bench_of, progress, pieces), models)
+    except (KeyboardInterrupt, HarnessError):
+        if pieces.added:
+            _say(f"What was measured is kept in {path}: the same command again goes on from there.")
+        raise
     finally:
+        termination.cleaning_up = True
         bench_of.close()
-    problems = [problem for one in timed.values() for problem in one.problems]
-    if problems:
-        lines = [f"{real.name}: INVALID  nothing was kept:", *(f"  {p}" for p in dict.fromkeys(problems))]
-        sys.stdout.write("\n".join(lines) + "\n")
+        termination.restore()
+
+
+def _run(call: _Call, models: Sequence[PlanModel]) -> int:
+    networks, left_out = fitting.enough_of([_look_into(call, model) for model in models])
+    for line in [*_unlike(call), *left_out]:
+        _say(line)
+    taken = _count_up(call, call.real, networks, lambda n: _take(call, n))
+    if _is_invalid(call, taken):
         return EXIT_INVALID
-    found, left_out = fitting.make_calibrations(
+    counted = _count_up(call, call.emulated, networks, lambda n: _count(call, n))
+    found = fitting.make_calibrations(
+        networks,
         counted,
-        timed,
-        device=emulated,
-        board=real,
-        described=described,
-        threads=args.threads,
-        today=datetime.datetime.now(datetime.UTC).date(),
+        taken,
+        device=call.emulated,
+        board=call.real,
+        described=fit_identity.describe_board(call.bench_of.facts(call.real), taken[networks[0].name].clock),
+        threads=call.threads,
     )
-    sys.stdout.write("".join(f"{line}\n" for line in left_out))
-    for calibration in found:
-        path = own_path(folder, emulated.type.name, calibration.runtime)
-        _keep(path, calibration)
+    for made in found:
+        _keep(call, made)
     return 0
 
 
-def _keep(path: Path, found: object) -> None:
+def _look_into(call: _Call, model: PlanModel) -> Network:
+    with call.progress.step(f"{call.real.name}: {model.name}"):
+        return fitting.look_into(call.bench_of, call.real, model)
+
+
+def _count_up(
+    call: _Call, device: Device, networks: Sequence[Network], take: Callable[[Network], tuple[_Taken, str]]
+) -> dict[str, _Taken]:
+    """Take the networks on a device one after the other, and say what came of each, a line each."""
+    found: dict[str, _Taken] = {}
+    started_s = time.monotonic()
+    for number, network in enumerate(networks, 1):
+        left = ""
+        if found:
+            each_s = (time.monotonic() - started_s) / len(found)
+            left = f", about {format_duration(each_s * (len(networks) - len(found)), 2)} left"
+        at = f"{number} of {len(networks)}"
+        with call.progress.step(f"{device.name}: {network.name}, {at}{left}"):
+            found[network.name], told = take(network)
+        _say(f"{device.name}  {at}  {network.name}: {told}")
+    return found
+
+
+def _take(call: _Call, network: Network) -> tuple[Timed, str]:
+    timed = fitting.take_real(call.bench_of, call.real, network, call.pieces)
+    if timed.problems:
+        return timed, f"INVALID  {', '.join(problem.name for problem in timed.problems)}"
+    return timed, _with_note(f"{timed.board_ms:.4g} ms", timed.note)
+
+
+def _count(call: _Call, network: Network) -> tuple[Counted, str]:
+    counted = fitting.take_emulated(call.bench_of, call.emulated, network, call.threads, call.pieces)
+    millions = counted.features.instructions / 1e6
+    return counted, _with_note(
+        f"{counted.virtual_ms:.4g} virtual ms, {millions:.3g} million instructions", counted.note
+    )
+
+
+def _with_note(text: str, note: str) -> str:
+    return f"{text} ({note})" if note else text
+
+
+def _is_invalid(call: _Call, taken: Mapping[str, Timed]) -> bool:
+    """Return whether a time on the real board doesn't count, and say which and what to do."""
+    disturbed = {name: one for name, one in taken.items() if one.problems}
+    problems = [(name, problem) for name, one in disturbed.items() for problem in one.problems]
+    lines = [f"  {name}: {fitting.say(problem)}" for name, problem in problems]
+    remedies = dict.fromkeys(problem.remedy for _, problem in problems)
+    if not disturbed:
+        lines = [f"  {line}" for line in fitting.moved_between(taken)]
+        remedies = {fitting.CLOCK_REMEDY: None}
+    if not lines:
+        return False
+    _say(f"{call.real.name}: INVALID  no calibration is kept:")
+    for line in [*lines, *(f"  {remedy}" for remedy in remedies if remedy)]:
+        _say(line)
+    if sound := len(taken) - len(disturbed):
+        _say(f"{sound} of {len(taken)} times are sound and kept in {call.pieces.path}.")
+        _say("The same command again takes what is missing.")
+    return True
+
+
+def _unlike(call: _Call) -> list[str]:
+    """Return a warning where the real board isn't of the emulated one's type: estimates will be of it."""
+    wanted, got = call.emulated.type.name, call.real.type.name
+    if wanted == got:
+        return []
+    return [
+        f"{call.real.name} is of type {got}, not {wanted}: estimates of {wanted} will be of a board like "
+        f"{call.real.name} ({fit_identity.describe_processor(call.bench_of.facts(call.real))})."
+    ]
+
+
+def _keep(call: _Call, found: Calibration) -> None:
     from harness.estimate import calibration
 
-    assert isinstance(found, calibration.Calibration)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    ((precision, threads),) = found.settings()
+    path = own_path(call.reports, found.device_type, found.runtime, precision, threads)
+    replaced = _what_was_there(path)
     calibration.save(path, found)
-    sys.stdout.write("".join(f"{line}\n" for line in fitting.describe(calibration.load(path))))
-    sys.stdout.write(f"Kept in {path}. Estimates use its counts where types.{found.device_type}.estimate = ")
-    sys.stdout.write('"counts".\n')
+    for line in fitting.describe(calibration.load(path)):
+        _say(line)
+    _say(
+        f"Kept in {path}{replaced}: estimates of {found.device_type} with {found.runtime} use it from now on."
+    )
+    if not call.counts:
+        _say(f'They are by one factor of the clock until types.{found.device_type}.estimate = "{COUNTS}".')
+
+
+def _what_was_there(path: Path) -> str:
+    from harness.estimate import calibration
+
+    if not path.exists():
+        return ""
+    try:
+        had = calibration.load(path)
+    except ConfigError as why:
+        return f", in place of one that could not be read ({why.problems[0]})"
+    return f", in place of {had.name} of {had.taken_on}"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()  # a fit takes minutes: a log is read meanwhile
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _emulated(args: argparse.Namespace) -> Device:
     """Return the first emulated unit that NAME means. Raises ConfigError where there is none."""
-    fitting_units = registries.select(load_registry(args), args.name)
-    chosen = next((d for d in fitting_units if d.qemu is not None), fitting_units[0])
-    if chosen.qemu is None:
+    registry = load_registry(args)
+    units = registries.select(registry, args.name)
+    chosen = next((d for d in units if d.qemu is not None), None)
+    if chosen is None:
         # a type whose units are real: its emulated ones go by their own names
-        kin = [
-            d for d in load_registry(args).devices.values() if d.type == chosen.type and d.qemu is not None
-        ]
-        chosen = kin[0] if kin else chosen
-    return fitting.with_counts(chosen)
+        kin = (d for d in registry.devices.values() if d.type == units[0].type and d.qemu is not None)
+        chosen = next(kin, units[0])
+    return chosen
 
 
 def _models(given: list[str], plan_file: Path) -> tuple[Plan, list[PlanModel]]:
     plan = plans.load_plan(plan_file) if plan_file.is_file() else Plan(None)
     if not given and not plan.models:
         raise ConfigError(
-            f"there is no {plan_file} to take networks from.",
+            f"there is no {plan_file} to take networks from."
+            if not plan_file.is_file()
+            else f"{plan_file} names no models.",
             where="--model",
             next_step="Give files: --model FILE, once for each.",
         )
