@@ -6,6 +6,7 @@ set -eu
 
 EMULATION="qemu-system-arm qemu-utils e2fsprogs fakeroot kmod openssh-client debian-archive-keyring"
 TESTS="openssh-server chromium"
+COMPILER="gcc libc6-dev"  # for the counting plugin of docs/estimates.md, which does without: wanted, not needed
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -16,14 +17,23 @@ missing_packages() {
     done
 }
 
-# Installs packages as root or through a sudo that asks nothing; else says the one line that would.
+# Says whether there is a compiler with the headers of the C library.
+compiles() { printf '#include <stdio.h>\n' | cc -E -x c - >/dev/null 2>&1; }
+
+# Says whether packages can be installed: as root, or through a sudo that asks nothing, which `become` then names.
+may_install() {
+    command -v apt-get >/dev/null 2>&1 || return 1
+    if [ "$(id -u)" = 0 ]; then become=""; else become="sudo"; sudo -n true 2>/dev/null; fi
+}
+
+# Installs packages, else says the one line that would.
 install_packages() {
     [ $# -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null 2>&1; then
         say "This host has no apt. Install what these Debian packages hold, then try again: $*"
         exit 1
     fi
-    if [ "$(id -u)" = 0 ]; then become=""; elif sudo -n true 2>/dev/null; then become="sudo"; else
+    if ! may_install; then
         say "Missing packages. Install them, then try again: sudo apt-get install --no-install-recommends $*"
         exit 1
     fi
@@ -40,10 +50,10 @@ install_packages() {
 }
 
 host_packages() {
-    wanted=""
+    wanted="" compiler=""
     for group in "$@"; do
         case $group in
-            emulation) wanted="$wanted $EMULATION" ;;
+            emulation) wanted="$wanted $EMULATION" compiler="$COMPILER" ;;
             tests) wanted="$wanted $TESTS" ;;
             *) say "setup.sh: unknown group $group"; exit 2 ;;
         esac
@@ -52,8 +62,18 @@ host_packages() {
         say "This host is neither Debian nor Ubuntu: the emulated board can't be built here. --device local works."
         exit 1
     fi
-    # shellcheck disable=SC2086,SC2046
-    install_packages $(missing_packages $wanted)
+    if compiles || ! may_install; then optional=""; else optional=$compiler; fi
+    # shellcheck disable=SC2086
+    missing=$(missing_packages $wanted)
+    # shellcheck disable=SC2086
+    if [ -n "$missing" ]; then
+        install_packages $missing $(missing_packages $optional)
+    elif [ -n "$optional" ]; then
+        (install_packages $optional) 2>/dev/null || :
+    fi
+    if [ -n "$compiler" ] && ! compiles; then
+        say "No C compiler: estimated milliseconds will be coarser. For finer ones: apt-get install $compiler"
+    fi
 }
 
 environment() {

@@ -17,9 +17,12 @@ def read(name: str) -> str:
 
 @pytest.mark.parametrize("name", CI_FILES)
 def test_gate_job_installs_the_packages_of_the_emulated_board(name: str) -> None:
-    found = re.search(r'^EMULATION="([^"]+)"$', read("tools/setup.sh"), re.MULTILINE)
-    assert found is not None
-    assert [p for p in found[1].split() if not re.search(rf"\s{re.escape(p)}\s", read(name))] == []
+    packages = []
+    for group in ("EMULATION", "COMPILER"):
+        found = re.search(rf'^{group}="([^"]+)"', read("tools/setup.sh"), re.MULTILINE)
+        assert found is not None, group
+        packages += found[1].split()
+    assert [p for p in packages if not re.search(rf"\s{re.escape(p)}\s", read(name))] == []
 
 
 @pytest.mark.parametrize("name", CI_FILES)

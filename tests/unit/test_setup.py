@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.emulation import host
+from harness.emulation.plugins import build
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "tools" / "setup.sh"
@@ -54,6 +55,59 @@ def test_root_installs_what_is_missing_and_only_that(bare, tmp_path):
     done = run("--host-packages", "emulation")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "calls").read_text().splitlines()[-1].endswith("--no-install-recommends fakeroot")
+
+
+EVERYTHING_BUT_A_COMPILER = 'case "$4" in gcc|libc6-dev) exit 1;; *) echo "install ok installed";; esac'
+
+
+def test_root_gets_a_compiler_with_the_rest(bare, tmp_path):
+    script, run = bare
+    script(
+        "dpkg-query", 'case "$4" in fakeroot|gcc|libc6-dev) exit 1;; *) echo "install ok installed";; esac'
+    )
+    script("apt-get", f'echo "$@" >> {tmp_path}/calls')
+    script("env", 'shift; exec "$@"')
+    script("id", "echo 0")
+    done = run("--host-packages", "emulation")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "calls").read_text().splitlines()[-1].endswith(" fakeroot gcc libc6-dev")
+
+
+def test_a_user_without_rights_is_not_stopped_for_a_compiler(bare):
+    script, run = bare
+    script("dpkg-query", EVERYTHING_BUT_A_COMPILER)
+    script("apt-get", "exit 99")
+    script("id", "echo 1000")
+    done = run("--host-packages", "emulation")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "will be coarser" in line
+    assert line.endswith("apt-get install gcc libc6-dev")
+
+
+def test_a_compiler_that_can_t_be_installed_stops_nobody(bare):
+    script, run = bare
+    script("dpkg-query", EVERYTHING_BUT_A_COMPILER)
+    script("apt-get", "echo E: no network >&2; exit 100")
+    script("id", "echo 0")
+    done = run("--host-packages", "emulation")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "will be coarser" in line
+
+
+def test_a_compiler_of_any_kind_is_enough(bare):
+    script, run = bare
+    script("dpkg-query", EVERYTHING_BUT_A_COMPILER)
+    script("apt-get", "exit 99")
+    script("cc", "exit 0")
+    script("id", "echo 0")
+    done = run("--host-packages", "emulation")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_compiler_s_packages_are_those_that_the_plugin_names():
+    assert f'COMPILER="{build.PACKAGES}"' in SETUP.read_text()
 
 
 def test_a_failed_install_shows_why(bare):
