@@ -1,4 +1,4 @@
-"""The host's cache folder: where it is, its locks, and the runtime environments kept in it.
+"""The host's cache folder: where it is, its locks, and the runtime environments and bundles kept in it.
 
 Folders below it are complete or absent: makers write beside and rename. Images and snapshots of emulated
 boards have their own keeper, harness/emulation/cache.py.
@@ -17,14 +17,15 @@ from pathlib import Path
 
 ENV_VARIABLE = "HIL_HARNESS_CACHE"
 ENVIRONMENTS = "environments"
+BUNDLES = "bundles"
 DEFAULT_CAP_BYTES = 10 << 30  # chosen: hundreds of environments, or an image with a dozen snapshots
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One environment. `size_bytes` is allocated space, `used_at_s` the Unix time of its last use."""
+    """An environment or bundle. `size_bytes` is allocated space, `used_at_s` the Unix time of its last use."""
 
-    name: str
+    name: str  # with its kind: environments/…
     path: Path
     size_bytes: int
     used_at_s: float
@@ -83,17 +84,18 @@ def sync_tree(path: Path) -> None:
 
 
 def entries() -> list[CacheEntry]:
-    """Return the environments, least recently used first."""
+    """Return the environments and bundles, least recently used first."""
     found = []
-    for path in folder(ENVIRONMENTS).iterdir():
-        if path.is_dir() and not path.name.startswith("."):
-            size_bytes = sum(f.stat().st_blocks * 512 for f in path.iterdir())
-            found.append(CacheEntry(path.name, path, size_bytes, path.stat().st_mtime))
+    for kind in (ENVIRONMENTS, BUNDLES):
+        for path in folder(kind).iterdir():
+            if path.is_dir() and not path.name.startswith("."):
+                size_bytes = sum(f.stat().st_blocks * 512 for f in path.iterdir())
+                found.append(CacheEntry(f"{kind}/{path.name}", path, size_bytes, path.stat().st_mtime))
     return sorted(found, key=lambda e: (e.used_at_s, e.name))
 
 
 def prune(cap_bytes: int = DEFAULT_CAP_BYTES) -> tuple[str, ...]:
-    """Remove the environments unused for longest until the rest fits; return what was removed.
+    """Remove what was unused for longest until the rest fits; return the names of what was removed.
 
     Each is renamed first, so that nobody finds half of it.
     """
@@ -101,8 +103,8 @@ def prune(cap_bytes: int = DEFAULT_CAP_BYTES) -> tuple[str, ...]:
     removed = []
     while kept and sum(e.size_bytes for e in kept) > cap_bytes:
         oldest = kept.pop(0)
-        doomed = oldest.path.with_name(f".gone-{oldest.name}-{time.time_ns()}")
+        doomed = oldest.path.with_name(f".gone-{oldest.path.name}-{time.time_ns()}")
         oldest.path.rename(doomed)
         shutil.rmtree(doomed)
-        removed.append(f"{ENVIRONMENTS}/{oldest.name}")
+        removed.append(oldest.name)
     return tuple(removed)

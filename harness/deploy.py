@@ -65,7 +65,8 @@ def deploy(
     The device reads the object whole before the switch; one that it kept changed is sent once more.
     Raises DeviceFull before anything is sent, WireError where the bytes arrived, or were kept, changed.
     """
-    file = _File(artifact.path, artifact.sha256, artifact.size_bytes)
+    unpacked_bytes = artifact.size_bytes if artifact.files else 0
+    file = _File(artifact.path, artifact.sha256, artifact.size_bytes, unpacked_bytes)
     free_bytes, present = _look(client, file)
     pushed = not present
     if pushed:
@@ -79,8 +80,21 @@ def deploy(
         _send_object(connection, client, file, free_bytes, progress)
         pushed = True
         switched = _activate(client, artifact)
-    path = client.request("store_path", {"sha256": artifact.sha256}).args["path"]
+    path = _path_there(client, artifact)
     return Deployed(artifact.name, path, artifact.sha256, pushed, switched.get("previous"))
+
+
+def _path_there(client: AgentClient, artifact: Artifact) -> str:
+    """Return where a runtime finds the model: the object, or the model's own file among those of a bundle."""
+    asked: dict[str, Any] = {"sha256": artifact.sha256}
+    if not artifact.files:
+        return str(client.request("store_path", asked).args["path"])
+    folder = client.request(
+        "store_path",
+        {**asked, "unpack": True},
+        timeout_s=2 * transfer_timeout_s(artifact.size_bytes),  # it reads the object, and writes it
+    ).args["path"]
+    return posixpath.join(str(folder), artifact.files[0])
 
 
 def push_object(
@@ -114,6 +128,7 @@ class _File:
     path: Path
     sha256: str
     size_bytes: int
+    unpacked_bytes: int = 0  # of a bundle: the room that its files take beside it
 
 
 def _look(client: AgentClient, file: _File) -> tuple[int, bool]:
@@ -137,7 +152,8 @@ def _send_object(
     free_bytes: int,
     progress: ByteProgress | None,
 ) -> None:
-    require_space(connection.device_name, free_bytes, file.size_bytes, file.path.name)
+    needed_bytes = file.size_bytes + file.unpacked_bytes
+    require_space(connection.device_name, free_bytes, needed_bytes, file.path.name)
     incoming = _send(connection, file.path, file.size_bytes, progress)
     client.request(
         "store_commit",

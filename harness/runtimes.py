@@ -26,7 +26,7 @@ from typing import Any
 
 from harness import cache
 from harness.errors import ConfigError, HostSetupError, RuntimeUnavailable, nearest
-from harness.model import CommandRuntime, RuntimeSpec
+from harness.model import CommandRuntime, OptionValue, RuntimeSpec
 
 ENTRY_POINT_GROUP = "harness.runtimes"
 ENV_FORMAT = 2  # part of every environment's key: raise it when the layout changes
@@ -61,7 +61,9 @@ class RuntimeDescriptor:
     `requirements` maps (version, python) to pip requirements, complete: nothing else is resolved.
     `adapter` names a built-in adapter, or is the path of a module that travels with the environment.
     `options` are passed to the adapter's `load`; `settable` names those that a user may set, with their types
-    (bool, int, float or str). `excludes` are path parts left out of the environment.
+    (bool, int, float or str). `excludes` are path parts left out of the environment. `files`, of a format of
+    several files, maps the model's own and the options that the user set to all files that go to the device
+    side by side; it may raise ConfigError.
     """
 
     name: str
@@ -72,6 +74,7 @@ class RuntimeDescriptor:
     options: Mapping[str, Any] = field(default_factory=dict)
     excludes: tuple[str, ...] = ("tests", "test")
     settable: Mapping[str, type] = field(default_factory=dict)
+    files: Callable[[Path, Mapping[str, OptionValue]], Sequence[Path]] | None = None
 
 
 @dataclass(frozen=True)

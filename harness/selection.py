@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from harness import model_files, runtime_options, runtimes
+from harness import bundles, model_files, runtime_options, runtimes
 from harness.errors import ConfigError, nearest
 from harness.model import Baseline, CommandRuntime, Device, Plan, PlanModel, RuntimeSpec
 
@@ -64,6 +64,7 @@ def require_usable(models: Iterable[PlanModel], own: Sequence[CommandRuntime] = 
             spec = model.runtime or model_files.default_runtime(model_files.format_of(model.path))
             found = runtimes.descriptor(spec, model_files.format_of(model.path), own)
             runtime_options.require_valid(model.options, found)
+            bundles.files_of(model.path, model.options, found)
             for what, path in (("inputs", model.inputs_path), ("golden", model.golden_path)):
                 if path is not None and not path.is_file():
                     raise ConfigError(f"no such {what} file.", where=str(path))

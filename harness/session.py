@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import soaking
+from harness.bundles import artifact_settings
 from harness.calibrations import load_calibrations
 from harness.errors import (
     ConfigError,
@@ -415,7 +416,7 @@ def _settings(bench: Bench, before: Mapping[str, Any]) -> dict[str, Any]:
         "environment_sha256": bench.env.sha256,
         "inputs_sha256": bench.inputs.sha256,
         "profile": bench.board.profile,
-        "artifact_path": str(bench.case.artifact.path),
+        **artifact_settings(bench.case.artifact),
         "pinned_cpus": list(bench.board.device.pinned_cpus),
         "governor": ", ".join(governors) or None,
         "governor_set": dict(bench.board.governor),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import board as boards
+from harness.bundles import artifact_settings
 from harness.errors import ConfigError, HarnessError
 from harness.measure.bench import Bench
 from harness.model import Device, Fidelity, Plan, PlanModel, SoakSettings, SoakTable
@@ -205,7 +206,7 @@ def run_settings(bench: Bench) -> dict[str, Any]:
         "environment_sha256": bench.env.sha256,
         "inputs_sha256": bench.inputs.sha256,
         "profile": bench.board.profile,
-        "artifact_path": str(bench.case.artifact.path),
+        **artifact_settings(bench.case.artifact),
         "pinned_cpus": list(bench.board.device.pinned_cpus),
         **runtime_settings(bench.case),
     }

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable
 
 from harness import board as boards
-from harness import counting, leases, model_files, runtimes
+from harness import bundles, counting, leases, model_files, runtimes
 from harness.board import Board
 from harness.errors import DeviceBusy, HarnessError
 from harness.measure.bench import Bench, Look
@@ -82,7 +82,8 @@ class Workbench:
     def case(self, model: PlanModel) -> ModelCase:
         """Return a model with its file read, once a name. Raises ConfigError where that can't be."""
         if model.name not in self._cases:
-            self._cases[model.name] = model_files.resolve_case(model)
+            case = model_files.resolve_case(model)
+            self._cases[model.name] = bundles.with_all_files(case, self.descriptor(case))
         return self._cases[model.name]
 
     def known_case(self, model: PlanModel) -> ModelCase | None:

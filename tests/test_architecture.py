@@ -42,6 +42,7 @@ TABLE: dict[int, tuple[str, ...]] = {
         "pairing",
         "runtimes",
         "runtime_options",
+        "bundles",
         "leases",
         "remote/",
     ),

@@ -60,7 +60,7 @@ def install(store: Store, incoming: str, sha256: str) -> Tuple[str, bool]:
     shutil.rmtree(staging, ignore_errors=True)
     try:
         os.mkdir(staging)
-        write_whole(os.path.join(staging, MANIFEST), json.dumps(_unpack(source, staging)).encode("utf-8"))
+        write_whole(os.path.join(staging, MANIFEST), json.dumps(unpack(source, staging)).encode("utf-8"))
         os.sync()  # one for thousands of files; each must be on disk before the folder gets its name
         if os.path.isdir(target):
             remove(store, sha256)
@@ -93,7 +93,7 @@ def remove_leftovers(store: Store) -> None:
             shutil.rmtree(store.path("envs", name), ignore_errors=True)
 
 
-def _unpack(source: str, folder: str) -> Dict[str, int]:
+def unpack(source: str, folder: str) -> Dict[str, int]:
     """Unpack plain files and folders whose names stay inside; anything else is refused.
 
     Return the files' sizes by name, but for .pyc: Python writes those anew when it likes.

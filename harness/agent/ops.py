@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict
 
 from . import env, governor
 from .args import Args
+from .bundles import unpacked
 from .busyloop import BusyLoop
 from .cgroups import Cgroups
 from .channels import Channels, read
@@ -145,8 +146,10 @@ def store_gc(device: Device, args: Args) -> Dict[str, Any]:
 
 
 def store_path(device: Device, args: Args) -> Dict[str, Any]:
-    sha256 = args.sha256("sha256")
+    sha256, unpack = args.sha256("sha256"), args.boolean("unpack", False)
     args.done()
+    if unpack:
+        return {"path": unpacked(device.store, sha256)}
     return {"path": device.store.object_path(sha256)}
 
 

@@ -5,6 +5,7 @@ objects/<sha256>             verified, fsynced, read-only; verified again before
 links/<sha256><suffix>   ->  ../objects/<sha256>: the object under the extension some programs want
 active/<name>            ->  ../links/… or ../objects/…: the version in use, switched by one rename
 history/<name>.json          versions in order of activation; the symlink alone says which is active
+unpacked/<sha256>/           the files of an object that is a tar (bundles.py)
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from typing import Any, Dict, List, Optional, Set
 
 from .faults import Fault
 from .probes import free_bytes
 
-FOLDERS = ("incoming", "objects", "links", "active", "history", "envs")
+UNPACKED = "unpacked"
+FOLDERS = ("incoming", "objects", "links", "active", "history", "envs", UNPACKED)
 _CHUNK_BYTES = 1 << 20
 _STALE_INCOMING_S = 3600.0  # chosen: no transfer takes that long
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_+-]{1,32})?\Z")
@@ -214,6 +217,7 @@ class Store:
                 os.unlink(entry.path)
                 removed.append(entry.name)
         self._remove_dangling_links()
+        self._remove_unpacked()
         freed += self._remove_stale_incoming()
         for folder in ("objects", "links", "incoming"):
             sync_folder(self.path(folder))
@@ -295,6 +299,14 @@ class Store:
         for entry in list(os.scandir(self.path("links"))):
             if not os.path.exists(entry.path):
                 os.unlink(entry.path)
+
+    def _remove_unpacked(self) -> None:
+        """Remove the files of bundles that are gone, and what an interrupted unpacking left."""
+        for name in os.listdir(self.path(UNPACKED)):
+            owner = name.rpartition(".")[2]
+            alive = name.startswith(".") and os.path.exists("/proc/" + owner)
+            if not alive and not os.path.isfile(self.path("objects", name)):
+                shutil.rmtree(self.path(UNPACKED, name))
 
     def _remove_stale_incoming(self) -> int:
         freed = 0

@@ -46,6 +46,10 @@ class Artifact:
     sha256: str
     size_bytes: int
     format: str  # "onnx" | "tflite" | …
+    files: tuple[
+        str, ...
+    ] = ()  # of a bundle (harness/bundles.py): the names of its files, the model's own first
+    sources: tuple[Path, ...] = ()  # and where they were packed from, if it was here
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ def needed_hashes(home: str) -> Set[str]:
         if folder.living_runner() is not None or folder.end().ended is None:
             for variant in _variants(folder.read_object("spec.json")):
                 paths = [str(variant.get(key) or "") for key in ("model_path", "npz_path")]
-                names = [os.path.basename(os.path.realpath(path)) for path in paths]
+                # a bundle's files lie in a folder of its name
+                names = [part for path in paths for part in os.path.realpath(path).split(os.sep)]
                 found.update(name for name in [*names, str(variant.get("env"))] if _SHA256.match(name))
     return found
 
