@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.errors import ConfigError
+from harness.model import OptionValue
 from harness.runtimes import RuntimeDescriptor
 
 # the version that the shipped calibration `rpi4-ncnn` was counted with; another one's kernels may differ
@@ -16,6 +18,20 @@ def requirements(version: str, python: str) -> Sequence[str]:
     return (f"ncnn=={version}",)
 
 
+def files(path: Path, options: Mapping[str, OptionValue]) -> Sequence[Path]:
+    """Return the .param and its .bin, which must be there unless `empty_weights` is set, else ConfigError."""
+    if options.get("empty_weights"):
+        return (path,)
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ConfigError(
+            f"ncnn's weights belong beside {path.name}, and there is no {weights.name}.",
+            where=str(path),
+            next_step="Put it there, or time the model without: --runtime-option empty_weights=true.",
+        )
+    return (path, weights)
+
+
 DESCRIPTOR = RuntimeDescriptor(
     name="ncnn",
     formats=("param",),
@@ -23,5 +39,6 @@ DESCRIPTOR = RuntimeDescriptor(
     requirements=requirements,
     adapter=Path(__file__).parent / "adapter.py",
     excludes=("model_zoo", "utils"),
-    settable={"empty_weights": bool},
+    settable={"empty_weights": bool, "half_floats": bool},
+    files=files,
 )

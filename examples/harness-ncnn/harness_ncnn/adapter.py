@@ -13,13 +13,13 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import ncnn
 
 NAME = "ncnn"
-OPTIONS = ("empty_weights",)
+OPTIONS = ("empty_weights", "half_floats")
 
 Raw = Tuple[str, Tuple[int, ...], bytes]
 Sizes = List[Optional[int]]
 
 _MAGIC = "7767517"  # first line of a .param
-_ARRAY_KEYS = -23300  # key k of an array of values is written as -23300 - k
+_X86 = ("x86_64", "i686")
 # ncnn's operation-param-weight-table: where a layer says that its weights are int8
 _INT8_KEYS = {
     "Convolution": 8,
@@ -54,10 +54,14 @@ def version() -> str:
 def load(model_path: str, threads: int, options: Dict[str, Any]) -> "Session":
     """Return a session on `threads` threads. Its weights are in the .bin beside the .param.
 
-    With `empty_weights` they are zeros, as in ncnn's benchmark: times are real, outputs mean nothing.
-    Raises ModelError, with ncnn's own words, and OptionError.
+    Options: with `empty_weights` they are zeros, as in ncnn's benchmark: times are real, outputs mean
+    nothing. `half_floats` lets ncnn keep them, and compute, in half floats where the processor can: true, as
+    in ncnn's benchmark, but on x86, where reference outputs come from. Raises ModelError, with ncnn's own
+    words, and OptionError.
     """
-    empty = _empty_weights(options)
+    empty = _flag(options, "empty_weights", False)
+    half_floats = _flag(options, "half_floats", os.uname().machine not in _X86)
+    _check_known(options)
     inputs, quantised = parse_param(model_path)
     weights = os.path.splitext(model_path)[0] + ".bin"
     if not empty and not os.path.isfile(weights):
@@ -71,6 +75,8 @@ def load(model_path: str, threads: int, options: Dict[str, Any]) -> "Session":
     net.opt.lightmode = True
     net.opt.num_threads = threads
     net.opt.blob_allocator, net.opt.workspace_allocator = allocators
+    if not half_floats:
+        net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     failed = _read_files(net, model_path, "" if empty else weights)
     if failed:
         _leave_behind(net, allocators)
@@ -115,14 +121,17 @@ def _leave_behind(*objects: Any) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(item))
 
 
-def _empty_weights(options: Dict[str, Any]) -> bool:
+def _check_known(options: Dict[str, Any]) -> None:
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
         raise OptionError("load: unknown option `%s`; valid: %s" % (unknown[0], ", ".join(OPTIONS)))
-    empty = options.get("empty_weights", False)
-    if not isinstance(empty, bool):
-        raise OptionError("load: empty_weights is %r, expected true or false" % (empty,))
-    return empty
+
+
+def _flag(options: Dict[str, Any], name: str, default: bool) -> bool:
+    value = options.get(name, default)
+    if not isinstance(value, bool):
+        raise OptionError("load: %s is %r, expected true or false" % (name, value))
+    return value
 
 
 # --- the .param: what ncnn's Python doesn't tell ------------------------------------------------------------
