@@ -144,8 +144,8 @@ def _is_itself(choice: Choice, model: PlanModel) -> bool:
 
 
 def _runtime_text(model: PlanModel) -> str:
-    spec = model.runtime or model_files.DEFAULT_RUNTIMES.get(model_files.format_of(model.path), "")
-    return str(spec)
+    spec = runtimes.settled(model).runtime
+    return str(spec or model_files.DEFAULT_RUNTIMES.get(model_files.format_of(model.path), ""))
 
 
 def _nothing_left(what: str, wanted: Iterable[PlanModel] | None, models: Sequence[PlanModel]) -> str:

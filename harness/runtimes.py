@@ -19,14 +19,14 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import cache
+from harness import cache, model_files
 from harness.errors import ConfigError, HostSetupError, RuntimeUnavailable, nearest
-from harness.model import CommandRuntime, OptionValue, RuntimeSpec
+from harness.model import CommandRuntime, OptionValue, PlanModel, RuntimeSpec
 
 ENTRY_POINT_GROUP = "harness.runtimes"
 ENV_FORMAT = 2  # part of every environment's key: raise it when the layout changes
@@ -193,6 +193,20 @@ def descriptor(spec: RuntimeSpec, model_format: str, own: Sequence[CommandRuntim
             f"runtimes for it: {', '.join(able) or 'none'}"
         )
     return found
+
+
+def settled(model: PlanModel) -> PlanModel:
+    """Return `model` with its runtime where it names none and its format is one installed runtime's alone.
+
+    What we ship has defaults by format (`model_files`); this is for formats that others bring.
+    """
+    if model.runtime is not None:
+        return model
+    format = model_files.format_of(model.path)
+    if format in model_files.DEFAULT_RUNTIMES:
+        return model
+    fitting = [name for name, found in descriptors().items() if format in found.formats]
+    return replace(model, runtime=RuntimeSpec(fitting[0])) if len(fitting) == 1 else model
 
 
 def runs_format(found: RuntimeDescriptor, model_format: str) -> bool:

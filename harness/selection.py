@@ -51,7 +51,8 @@ def select_models(
         raise ConfigError(problems, where="--model")
     models = chosen if given else list(plan.models)
     models = [replace(m, shapes={**m.shapes, **shapes}) if shapes else m for m in models]
-    models = _with_options(_with_runtimes(models, wanted, plan.runtimes), options, plan.runtimes)
+    models = [runtimes.settled(m) for m in _with_runtimes(models, wanted, plan.runtimes)]
+    models = _with_options(models, options, plan.runtimes)
     return tuple(_named_apart(models))
 
 
@@ -61,6 +62,7 @@ def require_usable(models: Iterable[PlanModel], own: Sequence[CommandRuntime] = 
     for model in models:
         try:
             require_model_file(model.path)
+            model = runtimes.settled(model)
             spec = model.runtime or model_files.default_runtime(model_files.format_of(model.path))
             found = runtimes.descriptor(spec, model_files.format_of(model.path), own)
             runtime_options.require_valid(model.options, found)

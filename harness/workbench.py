@@ -82,7 +82,7 @@ class Workbench:
     def case(self, model: PlanModel) -> ModelCase:
         """Return a model with its file read, once a name. Raises ConfigError where that can't be."""
         if model.name not in self._cases:
-            case = model_files.resolve_case(model)
+            case = model_files.resolve_case(runtimes.settled(model))
             self._cases[model.name] = bundles.with_all_files(case, self.descriptor(case))
         return self._cases[model.name]
 
