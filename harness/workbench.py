@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from harness import board as boards
 from harness import bundles, counting, leases, model_files, runtimes
 from harness.board import Board
-from harness.errors import DeviceBusy, HarnessError
+from harness.errors import ConnectionLost, DeviceBusy, HarnessError
 from harness.measure.bench import Bench, Look
 from harness.measure.prepare import prepare
 from harness.model import Device, DeviceFacts, DeviceType, ModelCase, Plan, PlanModel
@@ -114,13 +114,22 @@ class Workbench:
             self._lease(device)
             # on a board of its own each environment is pushed when a model needs it
             wanted = self._requests(device) if device.kind == "qemu" else []
-            arguments, self._no_counts[device.name] = counting.plugin_for(device, profile)
-            more = {"qemu_arguments": arguments} if arguments else {}
-            board = self._boards[key] = boards.open_board(device, profile, wanted, self._progress, **more)
+            board = self._boards[key] = self._open(device, profile, wanted)
             if device.kind not in ("local", "qemu"):
                 _require_no_soak(board)
             self._facts.setdefault(device.name, self._boards[key].facts)
         return self._boards[key]
+
+    def _open(self, device: Device, profile: str, wanted: list[boards.RuntimeRequest]) -> Board:
+        """Open a board; with the counting plugin where its type counts, unless QEMU doesn't start with it."""
+        arguments, why_not = counting.plugin_for(device, profile)
+        self._no_counts[device.name] = why_not
+        if arguments:
+            try:
+                return boards.open_board(device, profile, wanted, self._progress, qemu_arguments=arguments)
+            except ConnectionLost as why:
+                self._no_counts[device.name] = f"it did not start with the counting plugin: {why.what}"
+        return boards.open_board(device, profile, wanted, self._progress)
 
     def _requests(self, device: Device) -> list[boards.RuntimeRequest]:
         """Return the runtimes that the targets on `device` need, each once."""
