@@ -187,7 +187,7 @@ def running_machine(device: Device) -> Any:
 
 def up(args: argparse.Namespace) -> int:
     """Start a supervised emulated machine, or prolong the one that runs already."""
-    from harness import emulation
+    from harness import counting, emulation
 
     device = select_one(args, args.name)
     board = _emulated(device)
@@ -201,6 +201,9 @@ def up(args: argparse.Namespace) -> int:
     if machine:
         emulation.extend_lease(device.name, args.hours * 3600)
     else:
+        plugin, why_not = counting.plugin_for(device, args.profile)
+        if why_not:
+            sys.stderr.write(f"{device.name}: {why_not}\n")
         progress = Progress(sys.stderr)
         with progress.step(f"{device.name}: starting"):
             image = emulation.build_image(board, progress.share)
@@ -212,6 +215,7 @@ def up(args: argparse.Namespace) -> int:
                 supervised=True,
                 lifetime_s=args.hours * 3600,
                 progress=progress.share,
+                extra_arguments=plugin,
             )
     sys.stdout.write(
         f"{device.name}: up on port {machine.ssh_port} for {args.hours:g} h; "
