@@ -98,10 +98,17 @@ def answer(
 
 
 def _choose(of_type: Iterable[Calibration], runtime: str, precision: str, threads: int) -> Calibration | None:
-    """Return the first that has such networks, one of the runtime itself before all others."""
+    """Return the first that has such networks: one of the runtime itself before one that can be borrowed."""
     fitting = [c for c in of_type if len(c.points(precision, threads)) >= FEWEST]
     own = [c for c in fitting if c.runtime == runtime]
-    return next(iter(own or fitting), None)
+    lenders = [c for c in fitting if _shows_spread(c, threads)]
+    return next(iter(own or lenders or fitting), None)
+
+
+def _shows_spread(calibration: Calibration, threads: int) -> bool:
+    """Return whether two precisions show how far a fit of one family of code is off with another's."""
+    counts = [len(calibration.points(p, t)) for p, t in calibration.settings() if t == threads]
+    return sum(count > len(PHYSICAL) for count in counts) > 1
 
 
 def _why_none(device_type: str, precision: str, threads: int, of_type: Sequence[Calibration]) -> str:

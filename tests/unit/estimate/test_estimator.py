@@ -103,3 +103,13 @@ def test_one_family_of_code_can_t_be_borrowed_from(known, network):
     with pytest.raises(DataError, match="no two families"):
         estimator.family_spread(one, 1)
     assert "no two families" in ask([one], network, runtime="litert").problem
+
+
+def test_one_that_can_t_be_borrowed_from_stands_in_nobody_s_way(known, network):
+    (rpi4,) = [c for c in known if c.device_type == "rpi4"]
+    fp32 = tuple(n for n in rpi4.networks if n.precision == "fp32")
+    own = dataclasses.replace(rpi4, name="own", runtime="onnxruntime", networks=fp32)
+    answer = ask([own, *known], network, runtime="litert")
+    assert answer.calibration == rpi4.name
+    assert answer.estimate is not None
+    assert ask([own, *known], network, runtime="onnxruntime").calibration == "own"
