@@ -97,6 +97,15 @@ def test_a_file_runs_with_its_candidates_runtime_where_that_takes_it(plan, folde
         assert baseline.model.runtime == runtime
 
 
+def test_options_are_the_candidates_where_the_runtime_is_too(plan, folder, tmp_path):
+    level = {"graph_optimization_level": "basic"}
+    models = [replace(m, options=level) for m in select_models(plan, ("a",), (), {})]
+    for file, options in (("old.onnx", level), ("b.tflite", {})):
+        choices = choose([str(tmp_path / file)], plan, models, folder)
+        ((_, baseline),) = baselines_for(choices, models, (BOARD,), folder, plan).items()
+        assert baseline.model.options == options
+
+
 def test_a_plain_name_may_be_a_file_here(plan, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert found(plan, folder, ["old.onnx"], "a")["a"].model.path == tmp_path / "old.onnx"

@@ -11,6 +11,7 @@ import os
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +106,23 @@ def test_room_is_needed_for_the_file_and_some_to_spare(spare_bytes, fits):
         deploy.deploy(device, device, door())
     assert "harness deploy gc pi" in full.value.next_step
     assert device.sent == []
+
+
+def bundle() -> Artifact:
+    return replace(door(), path=Path("net.param"), files=("net.param", "net.bin"))
+
+
+def test_a_bundle_is_unpacked_there_and_its_own_file_is_what_a_runtime_gets():
+    device = Device(store_path={"path": "/home/unpacked/abc"})
+    assert deploy.deploy(device, device, bundle()).path == "/home/unpacked/abc/net.param"
+    assert device.asked[-1] == ("store_path", {"sha256": "abc", "unpack": True})
+
+
+def test_a_bundle_needs_room_for_its_files_too():
+    enough, short = (Device(free_bytes=2 * MB + deploy.HEADROOM_BYTES - less) for less in (0, 1))
+    assert deploy.deploy(enough, enough, bundle()).pushed
+    with pytest.raises(DeviceFull, match=r"net\.param needs 2\.00 MB"):
+        deploy.deploy(short, short, bundle())
 
 
 def test_an_environment_needs_room_for_its_tar_and_what_is_in_it():
