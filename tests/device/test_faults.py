@@ -15,6 +15,7 @@ from harness import gate
 from harness.connect.qemu import QemuConnection, compute_address
 from harness.connect.ssh import SshConnection
 from harness.emulation import Machine
+from harness.measure import memory
 from harness.model import Outcome, Plan, PlanModel, Run, Verdict
 from harness.progress import Progress
 from harness.selection import Target
@@ -23,6 +24,15 @@ from harness.store import read_session
 
 pytestmark = pytest.mark.device
 MODEL = PlanModel("tiny", MODELS / "tiny.onnx")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_processes() -> Iterator[None]:
+    """Have memory measured by two processes: what is tested is what happens to the second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "PROCESSES", 2)
+        patch.setattr(memory, "EMULATED_BATCH_SIZES", (1,))
+        yield
 
 
 class Script(Progress):
@@ -114,7 +124,7 @@ def reset(bench: Bench) -> None:
 
 @pytest.mark.parametrize("act", [cut_link, reset])
 def test_a_lost_board_is_tried_again_on_a_fresh_one(bench, act):
-    bench.script.set("process 2 of 3", lambda: act(bench))
+    bench.script.set("process 2 of 2", lambda: act(bench))
     run = bench.measure("memory")
     assert bench.script.done
     assert (run.outcome, run.attempt) == (Outcome.COMPLETED, 2)
@@ -132,7 +142,7 @@ def test_an_agent_that_is_killed_is_the_labs_failure_and_the_next_run_gets_a_new
     def kill() -> None:
         shared.connection.run(["kill", "-9", str(shared.agent_pid())], timeout_s=30)
 
-    shared.script.set("process 2 of 3", kill)
+    shared.script.set("process 2 of 2", kill)
     run = shared.measure("memory")
     assert run.outcome is Outcome.INFRA_ERROR
     assert run.error is not None
@@ -176,7 +186,7 @@ def test_a_model_that_outgrows_its_memory_fails(shared):
 
 
 def test_a_runtime_that_does_not_fit_into_memory_is_told(shared):
-    shared.script.set("process 1 of 3", lambda: limit_memory(shared, [str(shared.agent_pid())], "8M"))
+    shared.script.set("process 1 of 2", lambda: limit_memory(shared, [str(shared.agent_pid())], "8M"))
     run = shared.measure("memory")
     assert run.outcome is Outcome.INFRA_ERROR, run
     assert run.error is not None

@@ -16,7 +16,7 @@ from harness import board as boards
 from harness import model_files, runtimes
 from harness.errors import ConfigError
 from harness.judging import judge
-from harness.measure import scenarios
+from harness.measure import memory, scenarios
 from harness.measure.accuracy import infer_all, measure_accuracy
 from harness.measure.against import measure_accuracy_against, measure_size_against
 from harness.measure.bench import Bench
@@ -157,7 +157,10 @@ def test_frames_that_come_one_a_period(ready):
 
 
 @pytest.mark.device
-def test_an_emulated_board_kills_what_is_over_its_limit():
+def test_an_emulated_board_kills_what_is_over_its_limit(monkeypatch):
+    # a process starts slowly there: what is tested is the one under the limit
+    monkeypatch.setattr(memory, "PROCESSES", 1)
+    monkeypatch.setattr(memory, "EMULATED_BATCH_SIZES", (1,))
     case = model_files.resolve_case(tiny())
     request = case.runtime, runtimes.descriptor(case.runtime, case.artifact.format)
     device = emulated_device("rpi4-limits")
