@@ -114,21 +114,22 @@ def test_a_qemu_without_plugins_is_told_by_its_own_last_words():
 def test_the_library_is_built_once_for_a_source_a_qemu_and_a_compiler(tmp_path, monkeypatch):
     calls = []
 
-    def compile_(compiler, version, library):
+    def compile_(path, version, library):
         calls.append(library)
         library.write_bytes(b"library")
 
-    told = {"compiler": b"cc 12.2.0\n", "qemu": "QEMU emulator version 7.2.0"}
+    compiler = tmp_path / "cc"
+    compiler.write_bytes(b"one")
+    told = {"qemu": "QEMU emulator version 7.2.0"}
     monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "compile_plugin", compile_)
     monkeypatch.setattr(build, "read_interface_version", lambda compiler: 1)
     monkeypatch.setattr(build, "qemu_version", lambda: told["qemu"])
-    monkeypatch.setattr(build, "run_tool", lambda argv, **rest: told["compiler"])
-    monkeypatch.setattr(build.shutil, "which", lambda name, path=None: "/usr/bin/cc")
+    monkeypatch.setattr(build.shutil, "which", lambda name, path=None: str(compiler))
     assert build.build_plugin() == build.build_plugin() == calls[0]
     told["qemu"] = "QEMU emulator version 8.2.0"
     assert build.build_plugin() != calls[0]
-    told["compiler"] = b"cc 14.1.0\n"
+    compiler.write_bytes(b"another")
     assert build.build_plugin() not in calls[:2]
     assert len(calls) == 3
 
