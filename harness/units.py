@@ -122,6 +122,21 @@ def _finite(number: float, written: object) -> float:
     return number
 
 
+def noun(count: int, one: str, many: str = "") -> str:
+    """Return the word that stands behind `count`: `one`, or `many` (default: `one` with an s)."""
+    return one if count == 1 else many or f"{one}s"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return "1 restart", "0 restarts", "2 restarts"; `many` where an s alone won't do."""
+    return f"{count} {noun(count, one, many)}"
+
+
+def how_often(count: int) -> str:
+    """Return "once", "2 times"."""
+    return "once" if count == 1 else f"{count} times"
+
+
 def format_significant(value: float, digits: int = 3) -> str:
     """Return `value` with `digits` significant digits, never in fewer than its integer part needs.
 

@@ -13,7 +13,7 @@ from harness.cli.options import add_command, add_devices_option, print_table, re
 from harness.metrics import METRICS
 from harness.model import Measurement, RecordedBaseline
 from harness.store import codec, read_session
-from harness.units import format_quantity
+from harness.units import counted, format_quantity
 
 
 def add_parser(commands: Any) -> None:
@@ -69,7 +69,7 @@ def set_baseline(args: argparse.Namespace) -> int:
     for entry in entries:
         facts = entry.facts
         count = len(facts.numbers)
-        line = f"{args.name}: {facts.model} on {facts.device_name}: {count} numbers"
+        line = f"{args.name}: {facts.model} on {facts.device_name}: {counted(count, 'number')}"
         line += f" and its file {facts.artifact_sha256[:12]}" if facts.artifact_file else " without its file"
         old = replaced.get(entry.key)
         if old is not None:

@@ -20,6 +20,7 @@ from harness.model import Calibration, Detectable, Plan, PlanModel
 from harness.progress import Progress
 from harness.selection import Target
 from harness.store import codec
+from harness.units import counted
 from harness.workbench import Workbench
 
 DESCRIPTION = """Compare a model with itself on a device, again and again: how often a comparison there would
@@ -111,14 +112,14 @@ def _model(given: str | None, plan_file: Path) -> tuple[Plan, PlanModel]:
 
 
 def _invalid(name: str, taken: Taken) -> str:
-    lines = [f"{name}: INVALID  {len(taken.kept)} duets were taken and not kept:"]
+    lines = [f"{name}: INVALID  {counted(len(taken.kept), 'duet')} taken and not kept:"]
     return "\n".join([*lines, *(f"  {problem}" for problem in taken.problems)]) + "\n"
 
 
 def describe(c: Calibration) -> str:
     """Return a calibration as lines to read, the last one ended."""
     s = c.settings
-    measured = f"{s['duets']} duets in {s['measured_s'] / 60:.1f} min"
+    measured = f"{counted(s['duets'], 'duet')} in {s['measured_s'] / 60:.1f} min"
     early = ", ended early" if s["interrupted"] else ""
     runtime = f"{c.runtime} {c.runtime_version or ''}".strip()
     caught = "\n".join(f"  caught in {d.minutes:g} min".ljust(24) + _caught(d) for d in c.detectable)
@@ -129,8 +130,8 @@ def describe(c: Calibration) -> str:
         f"  INCONCLUSIVE          {_share(c.inconclusives, c.trials)}\n"
         f"  one trial             {c.trial_s:.0f} s, ±{_ratio(c.half_width_ratio)} (90% interval), medians\n"
         f"{caught}\n"
-        f"Trials are drawn from the {s['duets']} duets, with replacement. `caught` is the smallest\n"
-        "regression that 95% of comparisons which measure for so long call a FAIL.\n"
+        f"Trials are drawn from the {counted(s['duets'], 'duet')}, with replacement. `caught` is the\n"
+        "smallest regression that 95% of comparisons which measure for so long call a FAIL.\n"
     )
 
 

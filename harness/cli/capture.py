@@ -21,6 +21,7 @@ from harness.connect.base import Connection
 from harness.errors import ConfigError, DataError, Unsupported
 from harness.model import Device
 from harness.progress import Progress
+from harness.units import counted
 
 TIMEOUT_S = 60.0
 _SCRIPT = Path(sensors.__file__).with_name("capture.py")
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{sensor.id}\n")
     silent = len(found["unreadable"])
     sys.stdout.write(
-        f"{device.name}: {len(found['files'])} files in {target}"
+        f"{device.name}: {counted(len(found['files']), 'file')} in {target}"
         f"{f'; {silent} could not be read, see {MARK}' if silent else ''}\n"
     )
     return 0

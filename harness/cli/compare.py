@@ -21,7 +21,7 @@ from harness.pairing import Pairing, pair
 from harness.recorded import FROM_MEMORY
 from harness.store import Store, codec, read_run, read_session
 from harness.store.layout import RUN_FILE, RUNS_FOLDER, SESSION_FILE
-from harness.units import format_quantity
+from harness.units import counted, format_quantity
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _reasons(results: tuple[Result, ...]) -> list[str]:
             shared.setdefault((r.verdict, place, reason.removeprefix(f"{name}: ")), []).append(name)
     lines = []
     for (verdict, place, reason), names in shared.items():
-        what = names[0] if len(names) == 1 else f"{len(names)} numbers"
+        what = names[0] if len(names) == 1 else counted(len(names), "number")
         lines.append(f"{verdict}: {place}: {what}: {reason}")
     return lines
 

@@ -17,7 +17,7 @@ from harness.cli.devices import open_profile, running_machine
 from harness.cli.options import DEVICE_HELP, add_command, add_devices_option, select_one, whole_number
 from harness.errors import ConfigError, nearest
 from harness.progress import Progress
-from harness.units import format_bytes
+from harness.units import counted, format_bytes
 
 
 def add_parser(commands: Any) -> None:
@@ -128,6 +128,5 @@ def rollback(args: argparse.Namespace) -> int:
 def collect(args: argparse.Namespace) -> int:
     with _open(args) as board:
         removed, freed = deployment.collect_garbage(board.client, keep_versions=args.keep_versions)
-    noun = "version" if len(removed) == 1 else "versions"
-    sys.stdout.write(f"removed {len(removed)} {noun}, freed {format_bytes(freed)}\n")
+    sys.stdout.write(f"removed {counted(len(removed), 'version')}, freed {format_bytes(freed)}\n")
     return 0

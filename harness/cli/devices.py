@@ -24,7 +24,7 @@ from harness.cli.options import (
 from harness.errors import ConfigError, HarnessError
 from harness.model import Device
 from harness.progress import Progress
-from harness.units import format_bytes
+from harness.units import counted, format_bytes
 
 DEFAULT_HOURS = 8.0
 
@@ -163,7 +163,7 @@ def _describe(device: Device) -> str:
         finally:
             board.close()
     return (
-        f"{device.name}: ok  {d.get('model') or board.facts.platform}, {len(d['cpus'])} cores, "
+        f"{device.name}: ok  {d.get('model') or board.facts.platform}, {counted(len(d['cpus']), 'core')}, "
         f"{format_bytes(d['ram_bytes'])} RAM, {format_bytes(free)} free, "
         f"kernel {d['kernel']}, Python {d['python']}{readings}"
     )

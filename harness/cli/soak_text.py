@@ -9,7 +9,7 @@ from harness.model import SoakEvent, SoakSettings, Verdict
 from harness.soak.conclude import Concluded
 from harness.soak.glance import Glance, StreamGlance
 from harness.soak.tally import reached
-from harness.units import format_bytes, format_duration, format_ns, format_ratio
+from harness.units import counted, format_bytes, format_duration, format_ns, format_ratio
 
 BAR = 30  # cells
 STALE_S = 120.0  # of a claim: the lease of docs/soak-format.md
@@ -73,7 +73,7 @@ def _streams(g: Glance) -> list[str]:
 def _stream_row(s: StreamGlance) -> tuple[str, ...]:
     errors = ", ".join(f"{count} {kind}" for kind, count in sorted(s.errors.items())) or "0"
     if s.restarts:
-        errors += f", {s.restarts} restarts"
+        errors += f", {counted(s.restarts, 'restart')}"
     rss = "–" if s.rss_bytes is None else format_bytes(s.rss_bytes)
     if s.rss_slope_per_h is None:
         slope = "too early to say"
@@ -99,8 +99,8 @@ def _device(g: Glance) -> str:
         parts.append("THROTTLED" if g.throttled else "not throttled")
     if g.disk_free_bytes is not None:
         parts.append(f"{format_bytes(g.disk_free_bytes)} of disk free")
-    parts.append(f"{g.windows} windows of {format_duration(g.window_s)}")
-    parts.append(f"{g.lives} {'life' if g.lives == 1 else 'lives'} of the runner")
+    parts.append(f"{counted(g.windows, 'window')} of {format_duration(g.window_s)}")
+    parts.append(f"{counted(g.lives, 'life', 'lives')} of the runner")
     return ", ".join(parts)
 
 

@@ -16,7 +16,7 @@ from harness.model import Comparison, Fidelity, Run, Series
 from harness.report.data import ReportData
 from harness.report.effects import change_of, interval_of_change
 from harness.report.figure import Cell, Figure, Mark, Panel, figure, floats, scale, styles, subjects, thinned
-from harness.units import format_quantity
+from harness.units import counted, format_quantity
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -162,7 +162,7 @@ def _processes(duets: Sequence[_Duet]) -> Figure | None:
             Panel(
                 "strip_arms" if shown else "ladder",
                 duet.label,
-                f"{len(numbers)} duets of fresh processes. {'; '.join(words)}.",
+                f"{counted(len(numbers), 'duet')} of fresh processes. {'; '.join(words)}.",
                 "duet",
                 f"{'latency' if shown else 'median'}, {unit} ({duet.fidelity})",
                 tuple(strips if shown else ladder),
@@ -266,7 +266,7 @@ def _ratio_panel(
         changes = [100 * (sides[0][key] / sides[1][key] - 1) for key in mine]
         marks.append(Mark(f"duet {number + 1}", duet.style, floats(place[k] for k in mine), tuple(changes)))
     every = np.concatenate([mark.y for mark in marks])
-    said = f"{every.size} ratios within a pair, from {every.min():+.3g}% to {every.max():+.3g}%"
+    said = f"{counted(every.size, 'ratio')} within a pair, from {every.min():+.3g}% to {every.max():+.3g}%"
     if duet.comparison is not None:
         told = f"{change_of(duet.comparison)} ({interval_of_change(duet.comparison)})"
         said += f"; over all duets the change is {told}"

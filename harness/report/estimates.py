@@ -8,6 +8,7 @@ from typing import Any
 from harness.model import Fidelity, Run
 from harness.report.data import ReportData
 from harness.report.figure import Cell, Figure, Mark, Panel, figure
+from harness.units import counted
 
 
 def estimates(data: ReportData) -> Figure | None:
@@ -46,12 +47,13 @@ def _panel(said: Mapping[str, Any], key: tuple[str, ...], points: Mapping[str, t
     name, precision, threads, by = key
     errors = {network: made / board - 1 for network, (board, made) in points.items()}
     worst = max(errors, key=lambda network: abs(errors[network]))
-    on = f"{threads} thread{'' if threads == '1' else 's'}"
+    on = counted(int(threads), "thread")
+    rests_on = counted(len(points), "network")
     return Panel(
         "agreement",
         f"{name}, {precision} on {on}",
-        f"{len(points)} networks, by {by}: off by {float(said['mean_error_ratio']):.1%} on average, at worst "
-        f"{errors[worst]:+.1%} ({worst}).",
+        f"{rests_on}, by {by}: off by {float(said['mean_error_ratio']):.1%} on average, "
+        f"at worst {errors[worst]:+.1%} ({worst}).",
         "board, ms",
         f"left out, ms ({Fidelity.ESTIMATED})",
         (Mark(name, 0, tuple(p[0] for p in points.values()), tuple(p[1] for p in points.values())),),

@@ -31,7 +31,7 @@ from harness.report.figure import (
 from harness.report.loads import load_figures
 from harness.report.timeline import timeline
 from harness.report.tradeoff import trade_off
-from harness.units import format_quantity
+from harness.units import counted, format_quantity
 
 _MAX_STRIP_POINTS = 60  # per process: what can be told apart
 _SCHEDULED = ("server", "periodic")  # their latency is a queue's, not a process's
@@ -102,8 +102,8 @@ def _ecdf(data: ReportData) -> Figure | None:
             Panel(
                 "ecdf",
                 label,
-                f"{values.size} samples: half are at or under {format_quantity(p50, 'ns', 4)}, 99% at or "
-                f"under {format_quantity(p99, 'ns', 4)}, the slowest is "
+                f"{counted(values.size, 'sample')}: half are at or under {format_quantity(p50, 'ns', 4)}, "
+                f"99% at or under {format_quantity(p99, 'ns', 4)}, the slowest is "
                 f"{format_quantity(float(values[-1]), 'ns', 4)}.",
                 f"latency, {unit} ({fidelity})",
                 "share of samples",

@@ -14,7 +14,7 @@ from harness.metrics import METRICS
 from harness.model import Fidelity, Run, Series
 from harness.report.data import ReportData
 from harness.report.figure import Cell, Figure, Mark, Panel, figure, floats, scale, styles, subjects, thinned
-from harness.units import format_quantity
+from harness.units import counted, format_quantity
 
 _MAX_FRAMES = 300  # of a panel; late ones are kept first
 _MAX_LATE = 150
@@ -117,7 +117,7 @@ def _server_panel(
     lost = [rate for rate, _, _, met in rates if not met]
     first, last = (format_quantity(rates[n][0], "1/s") for n in (0, -1))
     words = [
-        f"{len(rates)} rates from {first} to {last}",
+        f"{counted(len(rates), 'rate')} from {first} to {last}",
         f"the highest that kept it is {format_quantity(max(kept), '1/s')}" if kept else "none kept it",
         f"the lowest that didn't is {format_quantity(min(lost), '1/s')}" if lost else "none missed it",
     ]
@@ -207,7 +207,7 @@ def _frames_panel(
         if r.metric in ("deadline_miss_ratio", "start_jitter_p99_ns")
     ]
     late = int((values > deadline_ns).sum()) if deadline_ns is not None else 0
-    words = [f"{values.size} frames, {late} past the deadline", *said]
+    words = [f"{counted(values.size, 'frame')}, {late} past the deadline", *said]
     return Panel(
         "frames",
         label,

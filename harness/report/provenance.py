@@ -11,7 +11,7 @@ from typing import Any
 from harness.model import Condition, DeviceFacts, Run, Scope
 from harness.report.data import ReportData
 from harness.report.wording import Badge, runtime_of, when
-from harness.units import format_duration, format_quantity
+from harness.units import counted, format_duration, format_quantity
 
 _MAX_LOG_CHARACTERS = 8_000  # of each run's log, its end; log.txt has the whole
 
@@ -59,7 +59,9 @@ STATES = {
 def run_view(number: int, run: Run) -> RunView:
     """Return one attempt with its conditions, settings and the end of its log."""
     error = f"{run.error.slug}: {run.error.message}" if run.error else run.reason or ""
-    retries = f" after {run.error.retries} retries" if run.error and run.error.retries else ""
+    retries = (
+        f" after {counted(run.error.retries, 'retry', 'retries')}" if run.error and run.error.retries else ""
+    )
     return RunView(
         id=run_anchor(number),
         run_id=run.run_id,
@@ -83,7 +85,7 @@ def run_view(number: int, run: Run) -> RunView:
             *(
                 (
                     f"series {s.name}, {s.arm or f'batch {s.batch_size}'}",
-                    f"{s.values.size} samples, {s.clock or 'no clock'}",
+                    f"{counted(s.values.size, 'sample')}, {s.clock or 'no clock'}",
                 )
                 for s in run.series
             ),

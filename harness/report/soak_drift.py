@@ -15,7 +15,7 @@ from harness.model import Fidelity, Run, Verdict
 from harness.report.figure import Cell, Figure, Panel, scale
 from harness.report.soak import Drift, Floats, Soak, channel_points
 from harness.report.soak_axis import Envelope, TimeAxis, envelope, judged_events, time_axis
-from harness.units import format_apart, format_duration, format_quantity
+from harness.units import counted, format_apart, format_duration, format_quantity
 
 KIND = "soak-drift"
 COLUMNS = 180  # of a small panel: two points of its width each
@@ -228,7 +228,7 @@ def _words(row: Drift, used: Floats, slope: str, soak: Soak) -> str:
         return f"{verdict}: {slope}. No block has a value."
     low, high = (format_quantity(float(v), row.unit, 4) for v in (used.min(), used.max()))
     return (
-        f"{verdict}: {slope}. {used.size} block medians from {low} to {high} over "
+        f"{verdict}: {slope}. {counted(used.size, 'block median')} from {low} to {high} over "
         f"{format_duration(soak.observed_s)} observed. {row.method}."
     )
 

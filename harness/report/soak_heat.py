@@ -12,7 +12,7 @@ from harness.report.figure import Cell, Figure, Panel, scale
 from harness.report.soak import Floats, Histograms, Ints, Soak, histograms
 from harness.report.soak_axis import TimeAxis, judged_events, time_axis
 from harness.stats.histograms import bucket_bounds, bucket_middle
-from harness.units import format_quantity
+from harness.units import counted, format_quantity, noun
 
 KIND = "soak-heat"
 _MAX_LEVELS = 72  # of latency: what can be told apart in a panel
@@ -147,7 +147,9 @@ def _words(held: Histograms, quantiles: tuple[Floats, ...]) -> str:
         for v in (np.nanmin(p50), np.nanmax(p50), np.nanmin(p99), np.nanmax(p99))
     ]
     slowest = format_quantity(float(high.max()), "ns")
+    calls = int(held.count.sum())
     return (
-        f"{int(held.count.sum()):,} calls in {p50.size} stretches. p50 from {times[0]} to {times[1]}, "
+        f"{calls:,} {noun(calls, 'call')} in {counted(p50.size, 'stretch', 'stretches')}. "
+        f"p50 from {times[0]} to {times[1]}, "
         f"p99 from {times[2]} to {times[3]}; the slowest call took under {slowest}."
     )

@@ -18,7 +18,7 @@ from harness.report.soak_drift import drift_figure
 from harness.report.soak_heat import heat_figures
 from harness.report.soak_timeline import event_anchor, timeline_figure
 from harness.report.wording import Badge, verdict_badge
-from harness.units import format_duration, format_quantity, format_ratio
+from harness.units import format_duration, format_quantity, format_ratio, noun
 
 _MAX_SHOWN = 40  # events in the table at once; the rest unfold
 _MAX_EVENTS = 400  # in the page at all: what was judged is kept first, the figure's data have the rest
@@ -149,8 +149,8 @@ def _line(run: Run, soak: Soak) -> tuple[str, ...]:
         f"{format_duration(soak.duration_s)} asked",
         seen,
         "compressed time" if soak.compressed else "real time",
-        f"{calls:,} calls" if calls is not None else "calls not counted",
-        f"{errors:,} {'error' if errors == 1 else 'errors'}" if errors is not None else "errors not counted",
+        f"{calls:,} {noun(calls, 'call')}" if calls is not None else "calls not counted",
+        f"{errors:,} {noun(errors, 'error')}" if errors is not None else "errors not counted",
     ]
     if soak.ended != "duration":
         said.append(f"ended early: {soak.ended}" if soak.ended else "not ended yet")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.report.figure import Cell, Figure, Panel
 from harness.report.soak import Event, Soak
 from harness.report.soak_axis import TONES, TimeAxis, moment_of, time_axis
-from harness.units import format_duration
+from harness.units import counted, format_duration
 
 KIND = "soak-timeline"
 _MAX_LANES = 14  # kinds of event with a lane of their own; the rest share one
@@ -104,8 +104,10 @@ def _words(soak: Soak) -> str:
         f"Not observed: {'; '.join(gaps)}{f' and {more} more' if more > 0 else ''}." if gaps else "No gaps."
     )
     bad = sum(e.judged in TONES for e in soak.events)
-    lives = f"{len(soak.lives)} lives of the runner" if len(soak.lives) != 1 else "One life of the runner"
-    return f"{lives}. {missed} {len(soak.events)} events, {bad} of them judged; the table tells each."
+    lives = f"{counted(len(soak.lives), 'life', 'lives')} of the runner"
+    return (
+        f"{lives}. {missed} {counted(len(soak.events), 'event')}, {bad} of them judged; the table tells each."
+    )
 
 
 def _lanes(soak: Soak, axis: TimeAxis, soak_id: str) -> tuple[Lane, ...]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from harness.model import Fidelity, Run
 from harness.report.data import ReportData
 from harness.report.figure import Cell, Figure, Mark, Panel, figure, floats, scale, styles, subjects
+from harness.units import how_often
 
 TIMELINE = "timeline"
 WINDOW, THROTTLED = "window", "throttled"  # what marks without a row of their own are
@@ -179,7 +180,7 @@ def _panel(
         if row == THROTTLED:
             spans = _spans(x, (np.nan_to_num(y).astype(np.int64) & _HEAT_BITS) != 0)
             marks += [Mark(title, style, span, (), note=THROTTLED) for span in spans]
-            words.append(f"throttled {len(spans)} times" if spans else "never throttled")
+            words.append(f"throttled {how_often(len(spans))}" if spans else "never throttled")
             continue
         if not y.size or counts.get(row, 0) >= _MAX_LINES:
             continue

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.model import Condition, Run, Scope
 from harness.report.provenance import run_anchor, run_title
 from harness.report.wording import Badge
+from harness.units import counted
 
 SCOPES = {Scope.ALL: "everything", Scope.ABSOLUTE: "absolute numbers only"}
 _MAX_OBSERVED = 4  # of one breach: further ones are in their runs
@@ -56,7 +57,9 @@ def build_validity(runs: Sequence[Run]) -> Validity | None:
     breached = sum(c.ok is False for c in every)
     capped = sum(c.ok is None and _warm_up(c) is not None for c in every)
     counts = ((breached, "breached"), (unseen, "not observable"), (capped, "ended by a cap"))
-    said = ", ".join([f"{held} of {len(every)} conditions held", *(f"{n} {word}" for n, word in counts if n)])
+    said = ", ".join(
+        [f"{held} of {counted(len(every), 'condition')} held", *(f"{n} {word}" for n, word in counts if n)]
+    )
     warm_ups = [(run, [c for c in run.conditions if _warm_up(c)]) for run in runs]
     return Validity(
         f"{said}.",
@@ -112,5 +115,7 @@ def _warm_up_row(number: int, run: Run, conditions: Sequence[Condition]) -> Warm
 def _warm_up_said(conditions: Sequence[Condition]) -> str:
     flat = sum(c.ok is True for c in conditions)
     if flat == len(conditions):
-        return f"medians were flat in all {flat} processes before samples counted"
-    return f"medians were flat in {flat} of {len(conditions)} processes; in the others a cap ended it"
+        every = "the one process" if flat == 1 else f"all {flat} processes"
+        return f"medians were flat in {every} before samples counted"
+    every = counted(len(conditions), "process", "processes")
+    return f"medians were flat in {flat} of {every}; {'in the others ' if flat else ''}a cap ended it"

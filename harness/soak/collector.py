@@ -30,7 +30,7 @@ from harness.remote.soak import SoakClient, SoakStatus
 from harness.soak.fetch import Fetched, OnRecords, collect_once, repair
 from harness.soak.ledger import Ledger
 from harness.soak.spool import Record
-from harness.units import format_duration
+from harness.units import counted, format_duration, how_often
 
 # one visit's way to the device, agent and all; closed when the visit is over
 Reach = Callable[[], AbstractContextManager[SoakClient]]
@@ -252,7 +252,7 @@ class Collector:
             held = self._ledger.read_state().seen.get("seq", 0)
             raise DataError(
                 f"isn't on the device any more; there are: {', '.join(there) or 'none'}. "
-                f"{held} records were collected before.",
+                f"{counted(held, 'record')} {'was' if held == 1 else 'were'} collected before.",
                 where=self._ledger.soak_id,
                 next_step="Was its disk replaced, or the soak removed?",
             ) from error
@@ -292,7 +292,7 @@ class Collector:
         now_s = self._clock.now_s()
         self._resumed_at_s = [at_s for at_s in self._resumed_at_s if now_s - at_s < 3600]
         if len(self._resumed_at_s) >= self._settings.resumes_per_h:
-            return f"dead: its runner ended {len(self._resumed_at_s)} times within an hour", False
+            return f"dead: its runner ended {how_often(len(self._resumed_at_s))} within an hour", False
         self._resumed_at_s.append(now_s)
         return "", soaks.resume(self._ledger.soak_id)
 

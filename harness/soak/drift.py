@@ -33,7 +33,7 @@ from harness.soak.limits import KINDS, MEMORY, DriftKind, DriftLimit, limit_of
 from harness.stats.differences import mover_difference_interval
 from harness.stats.drift import MIN_POINTS, DriftSlope, drift_slope, implied_lag1
 from harness.stats.sawtooth import MIN_TROUGHS, find_drops, find_troughs
-from harness.units import format_duration, format_quantity
+from harness.units import counted, format_duration, format_quantity
 
 Flags = npt.NDArray[np.bool_]
 
@@ -210,7 +210,7 @@ def _slope_of(blocks: Blocks) -> tuple[DriftSlope, str, float] | str:
     if x.size < MIN_POINTS:
         return f"has {x.size}"
     if np.unique(level).size > x.size - MIN_POINTS + 1:
-        return f"{x.size} over {np.unique(level).size} stays of the process, each too short"
+        return f"{x.size} over {counted(np.unique(level).size, 'stay')} of the process, each too short"
     drops = find_drops(blocks.fine_value, blocks.fine_level)
     if drops.size:
         at = find_troughs(blocks.fine_value, drops)
@@ -228,7 +228,7 @@ def _slope_of(blocks: Blocks) -> tuple[DriftSlope, str, float] | str:
     )
     how = f"Theil–Sen of {x.size} block medians"
     if drops.size:
-        how += f", for a sawtooth of {drops.size} drops: too few for its troughs"
+        how += f", for a sawtooth of {counted(drops.size, 'drop')}: too few for its troughs"
     return slope, _levels_said(how, slope), _first_level(y)
 
 

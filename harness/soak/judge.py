@@ -24,7 +24,7 @@ from harness.soak.policy import (
     judge_events,
 )
 from harness.stats.proportions import clopper_pearson
-from harness.units import format_duration, format_ratio
+from harness.units import counted, format_duration, format_ratio
 
 _MIN_GAP_RATIO = 0.01  # of a window: less is rounding
 
@@ -200,7 +200,7 @@ def _error_ratio(calls: int, errors: int, scenario: str | None, settings: SoakSe
         needed = math.ceil(math.log(0.05) / math.log1p(-limit)) if 0 < limit < 1 else None
         shown = format_ratio(settings.availability_ratio, 4)
         reasons = (
-            f"not judged: none of {calls} calls failed, and {shown} takes "
+            f"not judged: none of {counted(calls, 'call')} failed, and {shown} takes "
             f"{f'{needed} of them' if needed else 'more than any number'} to show",
         )
         judged = None
@@ -273,7 +273,7 @@ def _reasons(
         lines.append("no window was observed")
     failing = [j.event for j in events if j.judged == "FAIL"]
     if failing:
-        count = "1 event that fails it" if len(failing) == 1 else f"{len(failing)} events that fail it"
+        count = counted(len(failing), "event that fails it", "events that fail it")
         lines.append(f"{count}, the first {describe(failing[0])}")
     lines += [f"alert {alert.describe()}" for alert in fired[:1]]
     if table.ended is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.model import Condition, Fidelity, Measurement, Scope, SoakEvent, SoakSettings, SoakTable
-from harness.units import format_duration
+from harness.units import format_duration, how_often
 
 DEFAULT: Mapping[str, str] = {
     "reboot": "fail",  # unplanned ones; a planned one is a note whatever is set
@@ -120,7 +120,7 @@ def event_conditions(judged: Iterable[JudgedEvent]) -> tuple[Condition, ...]:
     return tuple(
         Condition(
             f"soak: {kind}",
-            f"{'once' if len(events) == 1 else f'{len(events)} times'}, the first {describe(events[0])}",
+            f"{how_often(len(events))}, the first {describe(events[0])}",
             "none",
             False,
             _REMEDIES.get(kind, f"See what caused it, or set soak.policy.{kind}."),

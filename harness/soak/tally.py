@@ -11,7 +11,7 @@ import numpy as np
 from harness.model import SoakTable
 from harness.soak.collector import Visit
 from harness.soak.spool import Record
-from harness.units import format_bytes, format_duration, format_significant
+from harness.units import counted, format_bytes, format_duration, format_significant
 
 
 class Tally:
@@ -72,10 +72,10 @@ class Tally:
         left_s = self._left_s(visit.t_s)
         if left_s is not None and not visit.ended:
             parts.append(f"{format_duration(round(left_s), 2)} left")
-        parts.append(f"{self.errors} errors" if self.errors else "no errors")
+        parts.append(counted(self.errors, "error") if self.errors else "no errors")
         if self.rss_bytes is not None:
             parts.append(f"RSS {format_bytes(self.rss_bytes)}")
-        parts.append(f"{self.windows} windows")
+        parts.append(counted(self.windows, "window"))
         if self.last_event:
             parts.append(f"last: {self.last_event}")
         return ", ".join(parts)

@@ -12,11 +12,13 @@ from harness.errors import ConfigError
 from harness.metrics import METRICS
 from harness.units import (
     UNITS,
+    counted,
     format_apart,
     format_duration,
     format_quantity,
     format_significant,
     format_value,
+    how_often,
     parse_quantity,
 )
 
@@ -116,6 +118,12 @@ def test_a_stored_number_reads_well(value, unit, text):
 )
 def test_a_length_of_time_reads_as_people_say_it(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_one_is_singular_and_all_else_is_plural():
+    assert [counted(n, "restart") for n in (0, 1, 2)] == ["0 restarts", "1 restart", "2 restarts"]
+    assert [counted(n, "life", "lives") for n in (1, 2)] == ["1 life", "2 lives"]
+    assert [how_often(n) for n in (1, 2)] == ["once", "2 times"]
 
 
 def test_a_value_and_its_limit_never_look_the_same():

@@ -192,7 +192,7 @@ def test_every_attempt_and_its_conditions_are_kept(tmp_path: Path) -> None:
         records.run("002-a", attempt=2, conditions=(hot,), log="said this"),
     ]
     words = _words(_page(tmp_path, runs))
-    for text in ("001-a", "002-a", "attempt 2", "transient: link lost after 1 retries", "Cool the board.",
+    for text in ("001-a", "002-a", "attempt 2", "transient: link lost after 1 retry", "Cool the board.",
                  "violated", "said this"):  # fmt: skip
         assert text in words
 

@@ -82,7 +82,7 @@ def test_four_quantities_share_one_axis():
     assert by_row["latency, ms"].x[0] == pytest.approx(10.0)
     assert by_row["window"].x == pytest.approx((10.0, 20.0))  # idle isn't shaded
     assert by_row["throttled"].x == pytest.approx((30.0, 35.0))
-    assert "throttled 1 times" in panel.description
+    assert "throttled once" in panel.description
 
 
 def test_thinning_keeps_the_spike():

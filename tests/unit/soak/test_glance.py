@@ -92,6 +92,17 @@ def test_its_numbers_are_those_of_the_windows():
     assert seen.collector_ago_s == 12
 
 
+def test_one_restart_of_one_window_is_singular():
+    channels = {"main/calls": np.ones(1), "main/restarts": np.ones(1)}
+    one = {name: getattr(a_table(), name)[:1] for name in ("start_s", "end_s", "life", "merged")}
+    text = describe(glance(a_table(**one, channels=channels, latency={}, variants={"main": ("m",)})))
+    assert "0, 1 restart " in text
+    assert "1 window of 1 min, 1 life of the runner" in text
+    channels["main/restarts"] += 1
+    text = describe(glance(a_table(**one, channels=channels, latency={}, variants={"main": ("m",)})))
+    assert "0, 2 restarts " in text
+
+
 def test_a_gap_lowers_its_coverage():
     table = a_table()
     later = table.start_s + np.where(np.arange(600) >= 300, HOUR, 0.0)
