@@ -29,6 +29,7 @@ nightly: $(VENV)/.ready ## a compressed 72-hour soak of a demo model on the emul
 lint: $(VENV)/.ready ## ruff and strict mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@MYPYPATH=examples/harness-ncnn $(BIN)/mypy --package harness_ncnn
 
 check: lint ## lint, unit tests, local contracts and goldens: no device, under two minutes
 	@$(BIN)/pytest tests -m "not device and not browser" -q --ignore=tests/plugin

@@ -232,7 +232,7 @@ class Session:
         found = {}
         for name, mat in zip(self._outputs, self._last):
             view = memoryview(mat)
-            found[name] = ("float32", (1, *view.shape), view.tobytes())
+            found[name] = ("float32", (1, *(view.shape or ())), view.tobytes())
         return found
 
     def close(self) -> None:
