@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 
 import pytest
 from support.repository import Finished, Repository
 from support.tiny import MODELS
+
+from harness.emulation.command import QEMU
+from harness.emulation.plugins import build_plugin, plugin_arguments
 
 pytestmark = [
     pytest.mark.device,
@@ -23,6 +27,18 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     text = devices.read_text().replace("rpi4-emulated", NAME)
     devices.write_text(text.replace("[types.rpi4]\n", '[types.rpi4]\nestimate = "counts"\n'))
     return repository.pytest("--device", "rpi4", "--model", str(MODELS / "tiny.onnx"), "-k", "single_stream")
+
+
+def test_the_installed_qemu_takes_the_plugin_that_was_built_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path))
+    library = build_plugin()
+    loads = plugin_arguments(
+        library, tmp_path / "counts.txt", caches=[(32768, 2), (1 << 20, 16)], tlb=(1024, 4)
+    )
+    argv = [QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-monitor", "stdio", *loads]
+    done = subprocess.run(argv, input="quit\n", capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "counts.txt").read_text() == "H 1 2\n"
 
 
 def test_it_rests_on_counts_and_says_so(done):
