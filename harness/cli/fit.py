@@ -144,8 +144,8 @@ def _count_up(
     for number, network in enumerate(networks, 1):
         left = ""
         if found:
-            each_s = (time.monotonic() - started_s) / len(found)
-            left = f", about {format_duration(each_s * (len(networks) - len(found)), 2)} left"
+            left_s = (time.monotonic() - started_s) / len(found) * (len(networks) - len(found))
+            left = f", about {format_duration(left_s, 2)} left" if left_s >= 1 else ""
         at = f"{number} of {len(networks)}"
         with call.progress.step(f"{device.name}: {network.name}, {at}{left}"):
             found[network.name], told = take(network)
@@ -156,7 +156,9 @@ def _count_up(
 def _take(call: _Call, network: Network) -> tuple[Timed, str]:
     timed = fitting.take_real(call.bench_of, call.real, network, call.pieces)
     if timed.problems:
-        return timed, f"INVALID  {', '.join(problem.name for problem in timed.problems)}"
+        first, *others = timed.problems
+        more = f", and {len(others)} more" if others else ""
+        return timed, f"INVALID  {fitting.say(first)}{more}"
     return timed, _with_note(f"{timed.board_ms:.4g} ms", timed.note)
 
 
@@ -212,9 +214,8 @@ def _keep(call: _Call, found: Calibration) -> None:
     calibration.save(path, found)
     for line in fitting.describe(calibration.load(path)):
         _say(line)
-    _say(
-        f"Kept in {path}{replaced}: estimates of {found.device_type} with {found.runtime} use it from now on."
-    )
+    _say(f"Kept in {path}{replaced}.")
+    _say(f"Estimates of {found.device_type} with {found.runtime} use it from now on.")
     if not call.counts:
         _say(f'They are by one factor of the clock until types.{found.device_type}.estimate = "{COUNTS}".')
 

@@ -108,7 +108,7 @@ def test_a_calibration_of_ones_own_comes_before_those_that_ship(tmp_path):
     from harness.estimate.calibration import save
 
     own = replace(KNOWN[0], name="mine")
-    path = estimating.own_path(tmp_path, "rpi4", "ncnn")
+    path = estimating.own_path(tmp_path, "rpi4", "ncnn", "fp32", 1)
     path.parent.mkdir()
     save(path, own)
     known = estimating.known_calibrations(tmp_path)
