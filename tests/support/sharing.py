@@ -31,6 +31,7 @@ LONGEST = (
     "plugin/test_scenarios.py",
     "plugin/test_power.py",
     "device/test_estimates.py",
+    "device/test_fit.py",
     "device/test_interruptions.py",
     "device/test_limits.py",
 )
