@@ -34,7 +34,7 @@ def with_all_files(case: ModelCase, found: RuntimeDescriptor) -> ModelCase:
     if found.files is None:
         return case
     if is_bundle(artifact.path):
-        return replace(case, artifact=replace(artifact, files=_names(artifact.path)))
+        return replace(case, artifact=_opened(artifact))
     paths = files_of(artifact.path, case.options, found)
     if len(paths) == 1:
         return case
@@ -94,6 +94,7 @@ def pack(artifact: Artifact, paths: Sequence[Path]) -> Artifact:
         size_bytes=size_bytes,
         files=tuple(path.name for path in paths),
         sources=tuple(paths),
+        files_bytes=sum(path.stat().st_size for path in paths),
     )
 
 
@@ -110,18 +111,21 @@ def _write_tar(target: Path, paths: Sequence[Path]) -> None:
         os.fsync(raw.fileno())
 
 
-def _names(path: Path) -> tuple[str, ...]:
-    """Return the names of a bundle's files, the model's own first. Raises ConfigError."""
+def _opened(artifact: Artifact) -> Artifact:
+    """Return the artifact of a bundle that was given as one. Raises ConfigError."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            names = tuple(member.name for member in tar if member.isfile())
+        with tarfile.open(artifact.path, "r:") as tar:
+            members = [member for member in tar if member.isfile()]
     except (tarfile.TarError, EOFError) as error:
         raise ConfigError(
-            f"it looks like a tar and can't be read as one: {error}.", where=str(path)
+            f"it looks like a tar and can't be read as one: {error}.", where=str(artifact.path)
         ) from error
-    if not names:
-        raise ConfigError("it is a tar without files, expected the model's own first.", where=str(path))
-    return names
+    if not members:
+        raise ConfigError(
+            "it is a tar without files, expected the model's own first.", where=str(artifact.path)
+        )
+    names = tuple(member.name for member in members)
+    return replace(artifact, files=names, files_bytes=sum(member.size for member in members))
 
 
 def artifact_settings(artifact: Artifact) -> dict[str, Any]:

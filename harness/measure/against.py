@@ -31,7 +31,7 @@ BOOTSTRAP = "interval: paired bootstrap over samples"
 
 def measure_size_against(bench: Bench, baseline_bench: Bench, baseline_name: str) -> Observation:
     """Return the ratio of both model files' sizes: exact, so its bounds are the ratio itself."""
-    ours, theirs = (float(b.case.artifact.size_bytes) for b in (bench, baseline_bench))
+    ours, theirs = (float(b.case.artifact.model_bytes) for b in (bench, baseline_bench))
     ratio = ours / theirs if theirs else math.inf
     return Observation(
         comparisons=(

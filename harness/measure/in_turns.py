@@ -52,7 +52,7 @@ def too_little_memory(bench: Bench, baseline: Bench) -> str | None:
     One model loaded shows what it takes; the other is taken to need as much, more by the ratio of the files'
     sizes.
     """
-    ours, theirs = (max(1, b.case.artifact.size_bytes) for b in (bench, baseline))
+    ours, theirs = (max(1, b.case.artifact.model_bytes) for b in (bench, baseline))
     free = bench.board.conditions().get("mem_available_bytes")
     if free is None or free >= PLENTY_BYTES + PLENTY_OF_FILES * (ours + theirs):
         return None

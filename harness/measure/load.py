@@ -16,7 +16,7 @@ def measure_load(bench: Bench) -> Observation:
     with bench.child("load") as (child, _):
         child.first()
         version = child.runtime_version
-    size = float(bench.case.artifact.size_bytes)
+    size = float(bench.case.artifact.model_bytes)
     return Observation(
         measurements=(Measurement("model_size_bytes", size, size, size, 1, Fidelity.MEASURED),),
         settings={

@@ -50,6 +50,12 @@ class Artifact:
         str, ...
     ] = ()  # of a bundle (harness/bundles.py): the names of its files, the model's own first
     sources: tuple[Path, ...] = ()  # and where they were packed from, if it was here
+    files_bytes: int = 0  # and their sizes together: the archive around them is not the model's
+
+    @property
+    def model_bytes(self) -> int:
+        """Return the size of the model as its user knows it."""
+        return self.files_bytes or self.size_bytes
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def test_its_files_travel_as_one_with_the_models_own_first(model):
     assert artifact.files == ("net.graph", "net.weights")
     assert artifact.sources == (model.path, model.path.with_suffix(".weights"))
     assert artifact.size_bytes == artifact.path.stat().st_size
+    assert artifact.model_bytes == len(b"graph") + len(b"weights")
     with tarfile.open(artifact.path) as tar:
         assert tar.getnames() == ["net.graph", "net.weights"]
         content = tar.extractfile("net.weights")
@@ -98,7 +99,7 @@ def test_a_bundle_is_taken_as_it_is(model, tmp_path):
     kept.write_bytes(made.path.read_bytes())
     again = bundled(PlanModel("net", kept, RuntimeSpec("pair")))
     assert (again.sha256, again.files, again.sources) == (made.sha256, made.files, ())
-    assert again.path == kept
+    assert (again.path, again.model_bytes) == (kept, made.model_bytes)
     assert format_of(again.path) == "graph"
 
 

@@ -332,7 +332,7 @@ class Player:
         )
         case = SimpleNamespace(
             name="door",
-            artifact=SimpleNamespace(sha256=sha256, size_bytes=1000),
+            artifact=SimpleNamespace(sha256=sha256, model_bytes=1000),
             runtime="onnxruntime==1.20.1",
         )
         return SimpleNamespace(
