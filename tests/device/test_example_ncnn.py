@@ -33,7 +33,7 @@ def test_its_outputs_there_are_those_of_the_same_runtime_here(done):
     assert done.returncode == 0, done.output
     (error,) = done.results("output_max_abs_error")
     assert error["verdict"] == "PASS"
-    assert 0 < error["value"] < 2e-3  # a Cortex-A72 computes in float32 and ncnn stores in half floats between
+    assert 0 < error["value"] < 2e-3  # ncnn keeps half floats between layers there
     assert error["runtime"] == "ncnn"
 
 
