@@ -209,9 +209,11 @@ def stop(args: argparse.Namespace) -> int:
 
 
 def list_soaks(args: argparse.Namespace) -> int:
-    rows = [soak_text.table_row(glance) for glance in known.look_at_all(args)]
-    if not rows:
+    glances = tuple(known.look_at_all(args))
+    if not glances:
         sys.stdout.write("no soaks are known here; `harness soak list --device NAME` asks a device\n")
         return 0
+    rows = [soak_text.table_row(glance) for glance in glances]
     print_table(("id", "state", "device", "model", "reached", "errors", "session"), rows)
+    sys.stdout.write(soak_text.list_notes(glances))
     return 0

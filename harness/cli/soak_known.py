@@ -21,10 +21,11 @@ from harness.progress import Progress
 from harness.remote.soak import SoakStatus
 from harness.soak import attach as attaching
 from harness.soak.conclude import conclude, stored_in
-from harness.soak.glance import Contact, Glance, compute_glance
+from harness.soak.glance import Contact, Glance, compute_glance, of_session
 from harness.soak.ledger import Ledger, list_ledgers
 from harness.soak.peek import peek_table
 from harness.soak.reach import reach_for
+from harness.soak.stored import read_stored
 from harness.soak.table import read_table
 
 
@@ -122,7 +123,7 @@ def look(known: Known) -> Glance:
             raise
     if table is None:
         assert ledger is not None
-        table, spec = read_table(ledger.folder), ledger.read_spec()
+        return _by_ledger(ledger, stored, known.device_name, _contact(ledger, status, problem))
     assert spec is not None
     return compute_glance(
         table,
@@ -131,8 +132,27 @@ def look(known: Known) -> Glance:
         _contact(ledger, status, problem),
         whole=whole,
         alerts=soaking.alerts_on(table, spec),
-        stored="" if stored is None else str(stored),
     )
+
+
+def _by_ledger(
+    ledger: Ledger, stored: Path | None, device: str, contact: Contact, *, alerts: bool = True
+) -> Glance:
+    """Return how a soak stands by what this host has: its segments, or its session where those are gone."""
+    spec = ledger.read_spec()
+    gone = stored is not None and ledger.lacks_segments()
+    kept = read_stored(stored, ledger.soak_id) if stored is not None and gone else None
+    table = read_table(ledger.folder) if kept is None else kept[0]
+    glance = compute_glance(
+        table,
+        spec,
+        device,
+        contact,
+        alerts=soaking.alerts_on(table, spec) if alerts else (),
+        stored="" if stored is None else str(stored),
+        raw_gone=gone,
+    )
+    return glance if kept is None else of_session(glance, kept[1])
 
 
 def _contact(ledger: Ledger | None, status: SoakStatus | None, problem: str) -> Contact:
@@ -157,15 +177,8 @@ def look_at_all(args: argparse.Namespace) -> Iterator[Glance]:
         if soak_id in asked:
             yield look(Known(soak_id, device, device.name if device else "", ledger, root))
         elif ledger is not None:
-            yield _by_ledger(ledger)
-
-
-def _by_ledger(ledger: Ledger) -> Glance:
-    stored = stored_in(ledger.folder)
-    table, spec = read_table(ledger.folder), ledger.read_spec()
-    name = str(ledger.read_device().get("device"))
-    told = "" if stored is None else str(stored)
-    return compute_glance(table, spec, name, _contact(ledger, None, ""), stored=told)
+            name = str(ledger.read_device().get("device"))
+            yield _by_ledger(ledger, stored_in(ledger.folder), name, _contact(ledger, None, ""), alerts=False)
 
 
 # --- collecting and stopping ----------------------------------------------------------------------

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from harness.cli.options import table_text
 from harness.model import SoakEvent, SoakSettings, Verdict
+from harness.report.wording import when
 from harness.soak.conclude import Concluded
-from harness.soak.glance import Glance, StreamGlance
+from harness.soak.glance import UNCOLLECTED, Glance, StreamGlance
 from harness.soak.tally import reached
 from harness.units import counted, format_bytes, format_duration, format_ns, format_ratio
 
 BAR = 30  # cells
 STALE_S = 120.0  # of a claim: the lease of docs/soak-format.md
-_MARK = {"running": "running", "ended": "ended", "dead": "RUNNER GONE", "unreachable": "OUT OF REACH"}
+_MARK = {
+    "running": "running",
+    "ended": "ended",
+    "dead": "RUNNER GONE",
+    "unknown": "NOTHING RECORDED YET",
+    "unreachable": "OUT OF REACH",
+    UNCOLLECTED: "NOT COLLECTED YET",
+}
 
 
 def describe(glance: Glance) -> str:
@@ -28,6 +37,9 @@ def describe(glance: Glance) -> str:
     if g.contact.problem:
         lines.append(f"{g.contact.problem}")
         lines.append(_last_seen(g))
+    if g.raw_gone:
+        kept = "below is what its session keeps" if g.windows else "its session doesn't have it either"
+        lines.append(f"Its raw segments are gone from this host; {kept}.")
     lines.append("")
     lines += _streams(g)
     lines += ["", f"device     {_device(g)}", *_events(g)]
@@ -38,12 +50,24 @@ def describe(glance: Glance) -> str:
 
 def table_row(g: Glance) -> tuple[str, ...]:
     """Return the state as a row of `harness soak list`."""
+    models = " + ".join(s.title for s in g.streams)
+    stored = os.path.relpath(g.stored) if g.stored else ""
+    if g.state == UNCOLLECTED:
+        far = f"of {format_duration(g.duration_s)}, not collected yet"
+        return (g.soak_id, _started(g), g.device, models, far, "–", stored)
     errors = sum(sum(s.errors.values()) for s in g.streams)
     share = min(1.0, g.reached_s / g.duration_s)
     far = f"{reached(g.reached_s, g.duration_s)} ({100 * share:.0f}%)"
-    models = " + ".join(s.title for s in g.streams)
-    stored = os.path.relpath(g.stored) if g.stored else ""
     return (g.soak_id, g.state, g.device, models, far, str(errors), stored)
+
+
+def list_notes(glances: Sequence[Glance]) -> str:
+    """Return what to do about those of `harness soak list` that were never collected, a line each; or ""."""
+    return "".join(f"{g.soak_id}: {_next(g)}\n" for g in glances if g.state == UNCOLLECTED)
+
+
+def _started(g: Glance) -> str:
+    return f"started {when(g.started_at)}" if g.started_at else "started"
 
 
 def _progress(g: Glance) -> str:
@@ -66,11 +90,11 @@ def _last_seen(g: Glance) -> str:
 
 def _streams(g: Glance) -> list[str]:
     head = ("stream", "cycle", "calls", "errors", "p50 first hour → now", "p99", "RSS", "and its change")
-    rows = [_stream_row(stream) for stream in g.streams]
+    rows = [_stream_row(stream, seen=g.windows > 0) for stream in g.streams]
     return table_text(head, rows).rstrip("\n").split("\n")
 
 
-def _stream_row(s: StreamGlance) -> tuple[str, ...]:
+def _stream_row(s: StreamGlance, *, seen: bool) -> tuple[str, ...]:
     errors = ", ".join(f"{count} {kind}" for kind, count in sorted(s.errors.items())) or "0"
     if s.restarts:
         errors += f", {counted(s.restarts, 'restart')}"
@@ -80,7 +104,8 @@ def _stream_row(s: StreamGlance) -> tuple[str, ...]:
     else:
         sign = "−" if s.rss_slope_per_h < 0 else "+"
         slope = f"{sign}{format_bytes(abs(round(s.rss_slope_per_h)))}/h"
-    return (s.name, s.cycle, str(s.calls), errors, _moved(s, 0), _moved(s, 1), rss, slope)
+    calls, errors = (str(s.calls), errors) if seen else ("–", "–")  # none was observed, which isn't 0
+    return (s.name, s.cycle, calls, errors, _moved(s, 0), _moved(s, 1), rss, slope)
 
 
 def _moved(s: StreamGlance, at: int) -> str:
@@ -133,6 +158,10 @@ def _next(g: Glance) -> str:
         return f"it ended ({g.ended or 'see its end there'}); `{attach}` fetches, judges and stores it"
     if g.state == "dead":
         return f"`{attach}` starts its runner again, where its settings allow that, and collects"
+    if g.state == UNCOLLECTED:
+        return f"`harness soak status {g.soak_id}` asks {g.device} how it stands, `{attach}` collects it"
+    if g.state == "unknown":
+        return f"its runner has recorded nothing yet, and is gone; `{attach}` starts it again and collects"
     if g.state == "unreachable":
         return f"check its power and network; then `{attach}`"
     if g.collector_ago_s is not None and g.collector_ago_s <= STALE_S and not g.collector_gone:

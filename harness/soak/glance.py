@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.model import SoakEvent, SoakTable
+from harness.report.soak import Soak
 from harness.soak.collector import is_gone
 
 RECENT_EVENTS = 5
 FIRST_S = 3600.0  # what "now" is compared with: the first hour
 RECENT_S = 900.0  # what "now" is: the last quarter of an hour (chosen), at least one window
 MIN_SLOPE_POINTS = 8  # chosen: a line through fewer says nothing
+UNCOLLECTED = "uncollected"  # the state of one that this host has started and not asked about since
 MIN_SLOPE_S = 1800.0  # chosen: in less, a process that still warms up looks like a leak
 
 Floats = npt.NDArray[np.float64]
@@ -54,7 +56,7 @@ class Glance:
     soak_id: str
     device: str
     compressed: bool
-    state: str  # running, ended, dead, unknown, unreachable
+    state: str  # running, ended, dead, unknown (nothing recorded yet), unreachable, or UNCOLLECTED
     duration_s: float
     reached_s: float  # soak time of the last window that is known
     observed_s: float
@@ -74,7 +76,9 @@ class Glance:
     collector: str  # who, "" where nobody has claimed it
     collector_gone: bool  # it was a process of this host, and has ended
     collector_ago_s: float | None
+    started_at: str = ""  # ISO 8601, UTC; "" where the spec doesn't say
     stored: str = ""  # the session that has it already
+    raw_gone: bool = False  # it is stored, and its segments aren't here any more
 
 
 def compute_glance(
@@ -86,8 +90,12 @@ def compute_glance(
     whole: bool = True,
     alerts: Sequence[str] = (),
     stored: str = "",
+    raw_gone: bool = False,
 ) -> Glance:
-    """Return how a soak stands. `whole`: the table holds all windows from the first on."""
+    """Return how a soak stands. `whole`: the table holds all windows from the first on.
+
+    Of a stored one without its raw segments `of_session` makes it.
+    """
     spans = table.end_s - table.start_s
     observed_s = float(spans.sum())
     reached_s = max([float(table.end_s[-1]) if len(spans) else 0.0, _seen_t_s(contact)])
@@ -119,8 +127,15 @@ def compute_glance(
         collector=str(claim.get("holder") or ""),
         collector_gone=is_gone(str(claim.get("holder") or "")),
         collector_ago_s=_collected_ago_s(claim, contact, compressed=bool(spec.get("compressed"))),
+        started_at=str((spec.get("about") or {}).get("started_at") or ""),
         stored=stored,
+        raw_gone=raw_gone,
     )
+
+
+def of_session(glance: Glance, soak: Soak) -> Glance:
+    """Return a glance at the table of a session (`stored.table_of`) with what that says of the whole."""
+    return replace(glance, observed_s=soak.observed_s, coverage_ratio=soak.coverage_ratio)
 
 
 def state_of(table: SoakTable, contact: Contact) -> str:
@@ -129,7 +144,7 @@ def state_of(table: SoakTable, contact: Contact) -> str:
         return "ended"
     if contact.problem:
         return "unreachable"
-    return str(contact.status.get("state") or "unknown")
+    return str(contact.status.get("state") or UNCOLLECTED)
 
 
 def _seen_t_s(contact: Contact) -> float:

@@ -105,6 +105,12 @@ class Ledger:
                     data = data[: held.size_bytes]
                 yield Part(number, revision, data[: count_whole_bytes(data)])
 
+    def lacks_segments(self) -> bool:
+        """Return whether the file of a segment that was held isn't there, or nothing says that any was."""
+        held = self.read_state().segments
+        files = [self._segment_path(n, h.revision) for n, h in held.items() if h.size_bytes]
+        return not files or not all(path.is_file() for path in files)
+
     def read_events(self) -> tuple[Record, ...]:
         """Return the host's own events: those added, and `segment_damaged` for each known flaw."""
         path = self.folder / "host.jsonl"

@@ -1,0 +1,87 @@
+"""`harness soak list` and `status` from what this host has: never collected, stored, its raw windows gone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support import soak_device, spools
+from support.soak_ledgers import ABOUT, make_ledger
+
+from harness.cli.main import main
+from harness.soak.about import about_to_plain
+from harness.soak.conclude import conclude
+from harness.soak.ledger import Ledger
+
+DEVICES = """
+schema_version = 1
+[types.host]
+[devices.desk]
+type = "host"
+kind = "local"
+home = "{home}"
+"""
+HOUR_NS = 3600 * 10**9
+
+
+@pytest.fixture(autouse=True)
+def soaks(tmp_path, monkeypatch) -> Path:
+    """Return reports/soaks of a folder with a devices.toml that lacks the soaks' device."""
+    monkeypatch.setenv("HIL_HARNESS_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "devices.toml").write_text(DEVICES.format(home=tmp_path / "home"))
+    return tmp_path / "reports" / "soaks"
+
+
+def say(capsys, *argv: str) -> str:
+    capsys.readouterr()
+    assert main(argv) == 0
+    return capsys.readouterr().out
+
+
+def test_one_that_was_never_collected_says_since_when_it_runs_where_and_what_to_type(soaks, capsys):
+    spec = soak_device.spec(about=about_to_plain(ABOUT), duration_ns=72 * HOUR_NS)
+    Ledger.create(soaks, spec, {"device": "rpi4-01", "kind": "ssh"})
+    listed = say(capsys, "soak", "list")
+    assert "unknown" not in listed
+    row = listed.splitlines()[-2]
+    assert row.split("  ")[0] == soak_device.SOAK_ID
+    for word in ("started 2025-01-01 00:00:00 UTC", "rpi4-01", "door", "of 72 h, not collected yet"):
+        assert word in row
+    assert f"`harness soak attach {soak_device.SOAK_ID}` collects it" in listed.splitlines()[-1]
+
+
+@pytest.fixture
+def stored(soaks, monkeypatch) -> Ledger:
+    """Return the ledger of a soak that ended, is stored, and saw two errors, a restart and an event."""
+    monkeypatch.setattr("harness.report.write_report", lambda folder: None)
+    broken = {**spools.window(4)["streams"]["main"], "errors": {"timeout": 2}, "restarts": 1}
+    middle = [spools.window(i) for i in range(9)] + [spools.window(9, streams={"main": broken})]
+    records = [spools.life(), *middle, spools.event("crash", 5 * 10**9, "SIGSEGV"), spools.end(10**10)]
+    ledger = make_ledger(soaks, spools.numbered(records))
+    conclude(ledger, soaks.parent)
+    return ledger
+
+
+def test_a_stored_one_tells_the_same_with_its_raw_segments_and_without(stored, capsys):
+    before = say(capsys, "soak", "status", stored.soak_id).splitlines()
+    assert any(" 500 " in line and "2 timeout, 1 restart" in line for line in before)
+    listed = say(capsys, "soak", "list")
+    shutil.rmtree(stored.folder / "segments")
+    after = say(capsys, "soak", "status", stored.soak_id).splitlines()
+    gone = "Its raw segments are gone from this host; below is what its session keeps."
+    assert [line for line in after if line != gone] == before
+    assert gone in after
+    assert say(capsys, "soak", "list") == listed
+
+
+def test_one_whose_session_lacks_it_too_claims_no_numbers(stored, capsys):
+    shutil.rmtree(stored.folder / "segments")
+    session = stored.folder / (stored.folder / "stored.json").read_text().split('"')[3]
+    for run in session.glob("runs/*/run.json"):
+        run.write_text(run.read_text().replace(stored.soak_id, "20240101-000000-ffff"))
+    shown = say(capsys, "soak", "status", stored.soak_id)
+    assert "Its raw segments are gone from this host; its session doesn't have it either." in shown
+    (main_row,) = [line for line in shown.splitlines() if line.startswith("main ")]
+    assert main_row.split("closed")[1].split()[:2] == ["–", "–"]
