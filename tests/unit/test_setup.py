@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.emulation import host
-from harness.emulation.plugins import build
+from harness.emulation.plugins import compiler
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "tools" / "setup.sh"
@@ -107,7 +107,7 @@ def test_a_compiler_of_any_kind_is_enough(bare):
 
 
 def test_the_compiler_s_packages_are_those_that_the_plugin_names():
-    assert f'COMPILER="{build.PACKAGES}"' in SETUP.read_text()
+    assert f'COMPILER="{compiler.PACKAGES}"' in SETUP.read_text()
 
 
 def test_a_failed_install_shows_why(bare):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +10,13 @@ from pathlib import Path
 from harness import cache
 from harness.emulation.cache import write_atomically
 from harness.emulation.command import qemu_version
-from harness.emulation.host import tool_environment
-from harness.emulation.plugins.interface import WHERE, WITHOUT, read_interface_version
-from harness.emulation.tools import run_tool
+from harness.emulation.plugins.compiler import WHERE, compile_library, find_compiler
+from harness.emulation.plugins.interface import read_interface_version
 from harness.errors import HostSetupError
 
 SOURCE = Path(__file__).with_name("count.c")
 HEADER = Path(__file__).with_name("interface.h")
-FLAGS = ("-std=gnu11", "-O2", "-Wall", "-shared", "-fPIC")
-PACKAGES = "gcc libc6-dev"  # of Debian and Ubuntu; tools/setup.sh installs the same
+FLAGS = ("-std=gnu11", "-O2")
 
 
 def build_plugin() -> Path:
@@ -27,11 +24,7 @@ def build_plugin() -> Path:
 
     Raises HostSetupError where there is no compiler, it refuses, or QEMU's interface isn't known.
     """
-    compiler = shutil.which("cc", path=tool_environment()["PATH"])
-    if compiler is None:
-        raise HostSetupError(
-            "no C compiler: `cc` is not on PATH.", where=WHERE, next_step=f"Install {PACKAGES}. {WITHOUT}"
-        )
+    compiler = find_compiler()
     name = _fingerprint(compiler)
     folder = cache.folder("plugins") / name
     library = folder / "count.so"
@@ -47,8 +40,7 @@ def compile_plugin(compiler: str, interface: int, library: Path) -> None:
     """Compile the plugin for a version of QEMU's interface into `library`. Raises HostSetupError."""
     with tempfile.TemporaryDirectory(prefix=".build-", dir=library.parent) as name:
         made = Path(name) / library.name
-        argv = [compiler, *FLAGS, f"-DINTERFACE={interface}", str(SOURCE), "-o", str(made)]
-        run_tool(argv, timeout_s=300, next_step=f"Install {PACKAGES}. {WITHOUT}")
+        compile_library(compiler, [*FLAGS, f"-DINTERFACE={interface}", str(SOURCE), "-o", str(made)])
         write_atomically(library, made.read_bytes(), 0o755)
 
 

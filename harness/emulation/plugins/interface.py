@@ -13,12 +13,10 @@ from pathlib import Path
 
 from harness.emulation.command import QEMU, qemu_version
 from harness.emulation.host import tool_environment
-from harness.emulation.tools import run_tool
+from harness.emulation.plugins.compiler import WHERE, WITHOUT, compile_library
 from harness.errors import HostSetupError
 
-WHERE = "counting plugin"
 KNOWN = range(1, 8)  # versions that interface.h is written for
-WITHOUT = "Without it, estimates rest on the number of instructions alone, and say so."
 _CLAIMS_TOO_MUCH = b"int qemu_plugin_version = 0x7fffffff; int qemu_plugin_install(void) { return 1; }\n"
 # no board, no window: it ends while it loads the plugin
 _ARGUMENTS = ("-machine", "none", "-nodefaults", "-display", "none", "-plugin", "./claims.so")
@@ -33,12 +31,8 @@ def read_interface_version(compiler: str) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="hil-plugin-") as name:
         folder = Path(name)
-        run_tool(
-            [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(folder / "claims.so")],
-            stdin=_CLAIMS_TOO_MUCH,
-            timeout_s=60,
-            next_step=WITHOUT,
-        )
+        arguments = ["-x", "c", "-", "-o", str(folder / "claims.so")]
+        compile_library(compiler, arguments, source=_CLAIMS_TOO_MUCH)
         return parse_interface_version(_ask(folder), qemu_version())
 
 

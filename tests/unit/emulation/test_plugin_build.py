@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.emulation.plugins import build, interface
+from harness.emulation.plugins import build, compiler, interface
 from harness.errors import HostSetupError
 
 FAKE_QEMU = Path(__file__).with_name("fake_qemu.c")
@@ -69,7 +69,16 @@ def test_it_refuses_a_qemu_that_it_was_not_built_for(tmp_path):
 @needs_compiler
 @pytest.mark.parametrize("version", interface.KNOWN)
 def test_the_source_compiles_without_a_warning(tmp_path, version):
-    flags = [*build.FLAGS, "-Wextra", "-Wno-unused-parameter", "-Werror", f"-DINTERFACE={version}"]
+    flags = [
+        *build.FLAGS,
+        "-shared",
+        "-fPIC",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",
+        "-Werror",
+        f"-DINTERFACE={version}",
+    ]
     argv = [str(COMPILER), *flags, str(build.SOURCE), "-o", str(tmp_path / "count.so")]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -118,26 +127,64 @@ def test_the_library_is_built_once_for_a_source_a_qemu_and_a_compiler(tmp_path, 
         calls.append(library)
         library.write_bytes(b"library")
 
-    compiler = tmp_path / "cc"
-    compiler.write_bytes(b"one")
+    cc = tmp_path / "cc"
+    cc.write_bytes(b"one")
     told = {"qemu": "QEMU emulator version 7.2.0"}
     monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "compile_plugin", compile_)
     monkeypatch.setattr(build, "read_interface_version", lambda compiler: 1)
     monkeypatch.setattr(build, "qemu_version", lambda: told["qemu"])
-    monkeypatch.setattr(build.shutil, "which", lambda name, path=None: str(compiler))
+    monkeypatch.setattr(build, "find_compiler", lambda: str(cc))
     assert build.build_plugin() == build.build_plugin() == calls[0]
     told["qemu"] = "QEMU emulator version 8.2.0"
     assert build.build_plugin() != calls[0]
-    compiler.write_bytes(b"another")
+    cc.write_bytes(b"another")
     assert build.build_plugin() not in calls[:2]
     assert len(calls) == 3
 
 
 def test_a_host_without_a_compiler_is_told_what_is_left(monkeypatch):
-    monkeypatch.setattr(build.shutil, "which", lambda name, path=None: None)
+    monkeypatch.setattr(compiler.shutil, "which", lambda name, path=None: None)
     with pytest.raises(HostSetupError, match=r"Install gcc libc6-dev.*instructions alone"):
         build.build_plugin()
+
+
+MISSING_HEADER = """\
+/p/count.c: In function 'x':
+/p/count.c:1: warning: unused
+/p/count.c:14:10: fatal error: inttypes.h: No such file or directory
+   14 | #include <inttypes.h>
+compilation terminated.
+"""
+MISSING_LIBRARY = """\
+/usr/bin/ld: cannot find crti.o: No such file or directory
+collect2: error: ld returned 1 exit status
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (MISSING_HEADER, "/p/count.c:14:10: fatal error: inttypes.h: No such file or directory"),
+        (MISSING_LIBRARY, "/usr/bin/ld: cannot find crti.o: No such file or directory"),
+        ("Killed\n", "Killed"),
+        ("", "it said nothing"),
+    ],
+)
+def test_why_a_compiler_failed_is_one_line(said, reason):
+    assert compiler.reason(said) == reason
+
+
+def test_a_compiler_that_fails_is_named_with_what_to_install(tmp_path):
+    cc = tmp_path / "cc"
+    cc.write_text("#!/bin/sh\necho 'x.c:1: error: no' >&2; exit 3\n")
+    cc.chmod(0o755)
+    with pytest.raises(HostSetupError) as caught:
+        interface.read_interface_version(str(cc))
+    assert f"`{cc}` exited with 3, expected 0: x.c:1: error: no. Install gcc libc6-dev." in str(caught.value)
+    cc.chmod(0o644)
+    with pytest.raises(HostSetupError, match=r"can't be run: Permission denied"):
+        interface.read_interface_version(str(cc))
 
 
 def test_qemu_is_told_the_caches_and_a_comma_is_refused(tmp_path):
