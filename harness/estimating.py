@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.measure.bench import Bench, Observation
 from harness.metrics import ESTIMATES
 from harness.model import Fidelity, Measurement
+from harness.units import how_old
 
 if TYPE_CHECKING:
     from harness.estimate.calibration import Calibration
@@ -137,11 +138,9 @@ def _rests_on(answer: Answer, said: Mapping[str, Any]) -> str:
     """Return the calibration's name, its age and its error on its own networks, as one reason."""
     made = answer.estimate
     assert made is not None
-    days = said["age_days"]
-    age = "taken today" if days == 0 else f"{days} day{'' if days == 1 else 's'} old"
     return (
-        f"estimated from calibration {answer.calibration} ({age}), by {said['by']}: off by "
-        f"{answer.mean_error_ratio:.1%} on average, {answer.worst_error_ratio:.1%} at worst, on its own "
+        f"estimated from calibration {answer.calibration} ({how_old(said['age_days'])}), by {said['by']}: "
+        f"off by {answer.mean_error_ratio:.1%} on average, {answer.worst_error_ratio:.1%} at worst, on its own "
         f"{made.n} networks, each left out; the band is of {made.confidence:.0%}"
     )
 
@@ -161,5 +160,10 @@ def _settings(answer: Answer, by: str, today: datetime.date) -> dict[str, Any]:
         "confidence": answer.estimate.confidence,
         "notes": list(answer.notes),
         # for the report, which reads the store alone: the board's ms, and the estimate's without the network
-        "points": {name: [round(board, 4), round(made, 4)] for name, board, made in answer.points},
+        "points": {name: [_short(board), _short(made)] for name, board, made in answer.points},
     }
+
+
+def _short(value: float) -> float:
+    """Return a time with five digits: enough for a plot, and for its error in tenths of a percent."""
+    return float(f"{value:.5g}")

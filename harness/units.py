@@ -137,6 +137,13 @@ def how_often(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
+def how_old(days: int) -> str:
+    """Return "taken today", "1 day old", "12 days old"; a date of the future as one."""
+    if days < 0:
+        return f"dated {counted(-days, 'day')} ahead"
+    return f"{counted(days, 'day')} old" if days else "taken today"
+
+
 def format_significant(value: float, digits: int = 3) -> str:
     """Return `value` with `digits` significant digits, never in fewer than its integer part needs.
 

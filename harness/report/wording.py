@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from harness.judging import joined
 from harness.metrics import ESTIMATES, HIGHER, METRICS
 from harness.model import Fidelity, Result, Run, Verdict
-from harness.units import format_apart, format_quantity
+from harness.units import counted, format_apart, format_quantity, how_old
 
 VIRTUAL_NOTE = (
     "Times are on the emulated board's instruction clock; "
@@ -93,19 +94,30 @@ def estimate_of(result: Result) -> str:
 def estimate_lines(results: Iterable[Result], most: int = 8) -> list[str]:
     """Return a line for each estimated latency, or why there is none; of those beyond `most`, the count.
 
-    Why some rest on the clock alone comes last, each reason once.
+    What they rest on and why some rest on the clock alone come last, each once.
     """
     lines: list[str] = []
+    rests_on: list[str] = []
     wide: list[str] = []
     for r in results:
         if r.metric in ESTIMATES.values():
-            said = estimate_of(r)
-            lines.append(f"{r.model} on {r.device_name}: {said or joined(r.reasons)}")
-            why = (r.settings.get("estimate") or {}).get("no_counts")
-            wide += [why] if said and why else []
+            shown, said = estimate_of(r), r.settings.get("estimate") or {}
+            lines.append(f"{r.model} on {r.device_name}: {shown or joined(r.reasons)}")
+            if shown:
+                rests_on += [_calibration_of(said)] if "calibration" in said else []
+                wide += [said["no_counts"]] if said.get("no_counts") else []
     lines = list(dict.fromkeys(lines))
-    more = len(lines) - most
-    return [*lines[:most], *([f"and {more} more, in the report"] if more > 0 else []), *dict.fromkeys(wide)]
+    more = [f"and {len(lines) - most} more, in the report"] if len(lines) > most else []
+    return [*lines[:most], *more, *dict.fromkeys(rests_on), *dict.fromkeys(wide)]
+
+
+def _calibration_of(said: Mapping[str, Any]) -> str:
+    """Return what an estimate rests on: the calibration's name, its age and its error on its own networks."""
+    return (
+        f"from calibration {said['calibration']} ({how_old(said['age_days'])}): off by "
+        f"{said['mean_error_ratio']:.1%} on average, {said['worst_error_ratio']:.1%} at worst, on its own "
+        f"{counted(said['networks'], 'network')}"
+    )
 
 
 def limit_of(result: Result) -> str:

@@ -18,6 +18,7 @@ from harness.report.wording import estimate_lines, estimate_of
 
 TODAY = datetime.date(2026, 12, 1)
 KNOWN = estimator.shipped()
+RESTS_ON = "from calibration rpi4-ncnn (10 days old): off by 11.0% on average, 30.2% at worst, on its own 25 networks"
 COUNTED = next(n for n in KNOWN[0].networks if n.name == "squeezenet")
 
 
@@ -121,7 +122,7 @@ def test_it_is_shown_with_its_word_and_band_only():
     shown = estimate_of(rows[1])
     assert re.fullmatch(r"estimated \S+ ms \(\S+ ms – \S+ ms\)", shown)
     assert estimate_of(rows[0]) == ""
-    assert estimate_lines(rows) == [f"door on rpi4-emulated: {shown}"]
+    assert estimate_lines(rows) == [f"door on rpi4-emulated: {shown}", RESTS_ON]
     assert all(r.verdict is Verdict.NOT_JUDGED for r in rows)
     # it follows from the virtual number: a baseline keeps that one alone
     assert [m.metric for m in facts_of([run]).measurements] == ["latency_p50_ns"]
@@ -143,7 +144,8 @@ def test_why_bands_are_wide_is_one_line():
         "door on rpi4-emulated",
         "window on rpi4-emulated",
     ]
-    assert lines[2:] == [why]
+    assert lines[2].startswith("from calibration rpi4-ncnn (")
+    assert lines[3:] == [why]
 
 
 def test_many_lines_are_counted():
@@ -151,5 +153,17 @@ def test_many_lines_are_counted():
 
     _, rows = row_of(estimating.with_estimate(seen(), bench(), KNOWN, today=TODAY))
     many = [replace(rows[1], model=f"m{n}") for n in range(12)]
-    assert estimate_lines(many)[-1] == "and 4 more, in the report"
-    assert len(estimate_lines(many)) == 9
+    assert estimate_lines(many)[8:] == ["and 4 more, in the report", RESTS_ON]
+
+
+def test_points_keep_their_error_however_short_the_times_are():
+    from dataclasses import replace
+
+    short = [
+        replace(n, board_ms={1: n.board_ms[1] / 1e5}) for n in KNOWN[0].networks if n.precision == "fp32"
+    ]
+    own = replace(KNOWN[0], networks=tuple(short))
+    found = estimating.with_estimate(seen(), bench(), [own], today=TODAY)
+    said = found.settings["estimate"]
+    errors = [abs(made / board - 1) for board, made in said["points"].values()]
+    assert max(errors) == pytest.approx(said["worst_error_ratio"], abs=5e-4)

@@ -19,6 +19,7 @@ from harness.units import (
     format_significant,
     format_value,
     how_often,
+    how_old,
     parse_quantity,
 )
 
@@ -124,6 +125,11 @@ def test_one_is_singular_and_all_else_is_plural():
     assert [counted(n, "restart") for n in (0, 1, 2)] == ["0 restarts", "1 restart", "2 restarts"]
     assert [counted(n, "life", "lives") for n in (1, 2)] == ["1 life", "2 lives"]
     assert [how_often(n) for n in (1, 2)] == ["once", "2 times"]
+
+
+def test_an_age_is_told_in_days():
+    assert [how_old(n) for n in (0, 1, 12)] == ["taken today", "1 day old", "12 days old"]
+    assert how_old(-1) == "dated 1 day ahead"
 
 
 def test_a_value_and_its_limit_never_look_the_same():
