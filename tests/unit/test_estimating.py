@@ -18,7 +18,10 @@ from harness.report.wording import estimate_lines, estimate_of
 
 TODAY = datetime.date(2026, 12, 1)
 KNOWN = estimator.shipped()
-RESTS_ON = "from calibration rpi4-ncnn (10 days old): off by 11.0% on average, 30.2% at worst, on its own 25 networks"
+RESTS_ON = (
+    "from calibration rpi4-ncnn (10 days old): off by 11.0% on average, 30.2% at worst,"
+    " on its own 25 networks"
+)
 COUNTED = next(n for n in KNOWN[0].networks if n.name == "squeezenet")
 
 
@@ -159,10 +162,8 @@ def test_many_lines_are_counted():
 def test_points_keep_their_error_however_short_the_times_are():
     from dataclasses import replace
 
-    short = [
-        replace(n, board_ms={1: n.board_ms[1] / 1e5}) for n in KNOWN[0].networks if n.precision == "fp32"
-    ]
-    own = replace(KNOWN[0], networks=tuple(short))
+    fp32 = [n for n in KNOWN[0].networks if n.precision == "fp32"]
+    own = replace(KNOWN[0], networks=tuple(replace(n, board_ms={1: n.board_ms[1] / 1e5}) for n in fp32))
     found = estimating.with_estimate(seen(), bench(), [own], today=TODAY)
     said = found.settings["estimate"]
     errors = [abs(made / board - 1) for board, made in said["points"].values()]
