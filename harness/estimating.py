@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.measure import accuracy
 from harness.measure.bench import Bench, Observation
 from harness.metrics import ESTIMATES
 from harness.model import Fidelity, Measurement
@@ -107,11 +108,11 @@ def with_estimate(
 
 
 def precision_of(bench: Bench) -> str:
-    """Return which kernels run: "int8" where the runtime says that it computes in integers, else "fp32".
+    """Return which kernels run: "int8" where accuracy has it that it computes in integers, else "fp32".
 
     Half floats are widened by these runtimes on cores without them (Armv8.0-A), so they are fp32 here.
     """
-    return "int8" if bench.look.quantised else "fp32"
+    return "int8" if accuracy.precision_of(bench) == "int8" else "fp32"
 
 
 def _measurement(answer: Answer, p50: Measurement, said: Mapping[str, Any]) -> Measurement:

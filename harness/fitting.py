@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import board as boards
 from harness import counting, fit_identity
-from harness.errors import ConfigError, HostSetupError
+from harness.errors import ConfigError, HostSetupError, ModelRejected
 from harness.estimating import NS_PER_MS, VIRTUAL_METRIC, calibration_name, precision_of
 from harness.fit_pieces import EMULATED, REAL, Piece, Pieces, broken
 from harness.measure.bench import Bench, Look, Observation
@@ -100,6 +100,20 @@ def require_enough(models: Sequence[PlanModel]) -> None:
         )
 
 
+def require_distinct(workbench: Workbench, models: Sequence[PlanModel]) -> None:
+    """Raise ConfigError for files of the same content: a network that is there twice is never left out."""
+    seen: dict[tuple[str, str], str] = {}
+    problems = []
+    for model in models:
+        case = workbench.case(model)
+        key = (case.artifact.sha256, case.runtime.name)
+        if key in seen:
+            problems.append(f"{model.name} has the same content as {seen[key]}; a network counts once.")
+        seen.setdefault(key, model.name)
+    if problems:
+        raise ConfigError(problems, where="--model", next_step="Leave one of them out.")
+
+
 def require_plugin(device: Device) -> None:
     """Raise HostSetupError where nothing could count on the emulated device, before anything is measured."""
     _, why_not = counting.plugin_for(device, boards.TIMING)
@@ -109,7 +123,11 @@ def require_plugin(device: Device) -> None:
 
 def look_into(workbench: Workbench, device: Device, model: PlanModel) -> Network:
     """Return a network made ready on the real board. Raises ModelRejected where it won't load."""
-    bench = workbench.bench(device, model, boards.TIMING)
+    try:
+        bench = workbench.bench(device, model, boards.TIMING)
+    except ModelRejected as why:
+        next_step = "Leave it out, or export it for this runtime."
+        raise ModelRejected(why.what, where=f"{device.name}: {model.name}", next_step=next_step) from why
     return Network(model, bench.runtime.name, precision_of(bench), bench.look)
 
 

@@ -52,7 +52,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a file, or a model of suites/release.toml; repeatable (default: all of the plan)",
     )
     parser.add_argument(
-        "--threads", type=whole_number(1), default=1, metavar="N", help="(default: %(default)s)"
+        "--threads",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="of the runtime, on both boards (default: %(default)s)",
     )
     parser.add_argument(
         "--anew", action="store_true", help="measure every network again, whatever an earlier call has kept"
@@ -109,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(call: _Call, models: Sequence[PlanModel]) -> int:
+    fitting.require_distinct(call.bench_of, models)
     networks, left_out = fitting.enough_of([_look_into(call, model) for model in models])
     for line in [*_unlike(call), *left_out]:
         _say(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,7 @@ def bench(device_type="rpi4", runtime="ncnn", quantised=False, threads=1) -> Any
         board=SimpleNamespace(device=SimpleNamespace(type=SimpleNamespace(name=device_type))),
         runtime=SimpleNamespace(name=runtime),
         look=SimpleNamespace(quantised=quantised),
+        case=SimpleNamespace(variant=None),
         threads=threads,
         time_fidelity=Fidelity.VIRTUAL,
     )
@@ -104,6 +106,15 @@ def test_integers_have_the_fit_of_integers():
     found = estimating.with_estimate(seen(), bench(quantised=True), KNOWN, today=TODAY)
     assert found.settings["estimate"]["precision"] == "int8"
     assert told(found).n == 7
+
+
+@pytest.mark.parametrize(("model", "precision"), [("digits_int8", "int8"), ("digits_fp32", "fp32")])
+def test_a_runtime_that_does_not_tell_is_no_reason_to_take_integers_for_floats(model, precision):
+    asked = bench(runtime="onnxruntime", quantised=None)
+    path = Path(__file__).resolve().parents[2] / "models" / f"{model}.onnx"
+    asked.case.artifact = SimpleNamespace(path=path)
+    asked.signature = SimpleNamespace(inputs=(), outputs=())
+    assert estimating.precision_of(asked) == precision
 
 
 def test_a_calibration_of_ones_own_comes_before_those_that_ship(tmp_path):

@@ -7,11 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from support import fit_place
 from support.fit_place import NETWORKS, Place
 
 from harness import counting, fitting
 from harness.cli.main import main
-from harness.errors import ConnectionLost
+from harness.errors import ConnectionLost, ModelRejected
 from harness.estimate import calibration, estimator
 from harness.estimating import known_calibrations
 
@@ -141,6 +142,24 @@ def test_groups_that_are_all_too_small_are_refused_before_anything_is_measured(p
     assert "litert, fp32: 2 networks (n2.tflite, n3.tflite), expected at least 3" in said
     assert "onnxruntime, int8: 2 networks (n0.onnx, n1.onnx), expected at least 3" in said
     assert place.measured == []
+
+
+def test_a_network_that_is_there_twice_is_refused(place, capsys):
+    models = place.models(4)
+    (place.root / "n3.onnx").write_bytes((place.root / "n0.onnx").read_bytes())
+    assert place.fit(*models) == 2
+    assert "n3.onnx has the same content as n0.onnx; a network counts once" in capsys.readouterr().err
+    assert place.measured == []
+
+
+def test_a_network_that_the_runtime_refuses_is_named(place, capsys, monkeypatch):
+    def refuse(self: object, device: object, model: Any, profile: object) -> None:
+        raise ModelRejected("not a protobuf", where="desk", next_step="Measure it with another runtime.")
+
+    monkeypatch.setattr(fit_place.Workbench, "bench", refuse)
+    assert place.fit(*place.models(3)) == 1
+    said = capsys.readouterr().err
+    assert said == "harness: desk: n0.onnx: not a protobuf. Leave it out, or export it for this runtime.\n"
 
 
 def test_two_emulated_boards_or_two_real_ones_are_refused(place, capsys):
