@@ -268,7 +268,7 @@ def clean_up(device: Device, ledger: Ledger) -> str:
 
 
 def alerts_on(table: SoakTable, spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the alerts that hold at a table's end, each with since when."""
+    """Return the alerts that hold at a table's end, with since when; of an ended soak with the outcome."""
     about = about_of(spec)
     ram = about.device.details.get("ram_bytes")
     found = evaluate(table, about.settings, ram_bytes=float(ram) if isinstance(ram, int | float) else None)

@@ -83,13 +83,14 @@ class Life:
 
 @dataclass(frozen=True)
 class Alert:
-    """A rule that fired. `cleared_s` None: it never cleared."""
+    """A rule that fired. `cleared_s` None: it never cleared, and held to `held_to_s`, the soak's end."""
 
     rule: str
     fired_s: float
     cleared_s: float | None
     worst: float | None
     aborted: bool
+    held_to_s: float | None = None  # older files don't say
 
 
 @dataclass(frozen=True)

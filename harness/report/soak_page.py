@@ -12,7 +12,7 @@ from harness.gate import worst
 from harness.model import Run, Verdict
 from harness.report.data import ReportData
 from harness.report.figure import Figure
-from harness.report.soak import Event, Soak, is_soak, read_soak, series_of
+from harness.report.soak import Alert, Event, Soak, is_soak, read_soak, series_of
 from harness.report.soak_axis import moment_of
 from harness.report.soak_drift import drift_figure
 from harness.report.soak_heat import heat_figures
@@ -217,14 +217,21 @@ def _alert_rows(soak: Soak) -> tuple[AlertRow, ...]:
         AlertRow(
             alert.rule,
             moment_of(alert.fired_s),
-            format_duration(alert.cleared_s - alert.fired_s)
-            if alert.cleared_s is not None
-            else "never cleared",
+            _held(alert),
             f"{alert.worst:.4g}" if alert.worst is not None else "–",
             "yes" if alert.aborted else "no",
         )
         for alert in sorted(soak.alerts, key=lambda a: a.fired_s)
     )
+
+
+def _held(alert: Alert) -> str:
+    """Return how long an alert held: "3 min"; "2 h, to the end" of one that the soak's end cut off."""
+    if alert.cleared_s is not None:
+        return format_duration(alert.cleared_s - alert.fired_s)
+    if alert.held_to_s is None:
+        return "never cleared"
+    return f"{format_duration(alert.held_to_s - alert.fired_s)}, to the end"
 
 
 def _cost(soak: Soak) -> tuple[tuple[str, str], ...]:

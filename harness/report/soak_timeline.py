@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.report.figure import Cell, Figure, Panel
-from harness.report.soak import Event, Soak
+from harness.report.soak import Alert, Event, Soak
 from harness.report.soak_axis import TONES, TimeAxis, moment_of, time_axis
 from harness.units import counted, format_duration
 
@@ -131,10 +131,9 @@ def _alert_marks(soak: Soak, rule: str, axis: TimeAxis, soak_id: str) -> tuple[L
     return tuple(
         LaneMark(
             alert.fired_s / axis.factor,
-            (axis.span_s if alert.cleared_s is None else alert.cleared_s) / axis.factor,
+            next((s for s in (alert.cleared_s, alert.held_to_s) if s is not None), axis.span_s) / axis.factor,
             "fail" if alert.aborted else "",
-            f"Alert {alert.rule}: from {moment_of(alert.fired_s)}"
-            + (f" to {moment_of(alert.cleared_s)}" if alert.cleared_s is not None else ", never cleared"),
+            f"Alert {alert.rule}: from {moment_of(alert.fired_s)}" + _to(alert),
             f"{soak_id}-alerts",
         )
         for alert in soak.alerts
@@ -169,6 +168,14 @@ def _marks(events: Sequence[tuple[int, Event]], axis: TimeAxis, soak_id: str) ->
             )
         )
     return tuple(made)
+
+
+def _to(alert: Alert) -> str:
+    if alert.cleared_s is not None:
+        return f" to {moment_of(alert.cleared_s)}"
+    if alert.held_to_s is None:
+        return ", never cleared"
+    return f" to the end, {moment_of(alert.held_to_s)}{', which it brought about' if alert.aborted else ''}"
 
 
 def _rows(soak: Soak) -> tuple[tuple[Cell, ...], ...]:

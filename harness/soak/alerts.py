@@ -34,7 +34,10 @@ _GAP = 0.5  # chosen: of a window; more unseen between two of them starts a dura
 
 @dataclass(frozen=True)
 class Alert:
-    """A rule that fired, at the end of a window. `cleared_s` None: it still holds. `worst` in its unit."""
+    """A rule that fired, at the end of a window. `worst` is in its unit.
+
+    `cleared_s` None: it didn't clear. Then `held_to_s` is where the soak ended while it held; None: it holds.
+    """
 
     rule: str
     fired_s: float
@@ -42,6 +45,7 @@ class Alert:
     worst: float
     unit: str = "1"
     aborted: bool = False
+    held_to_s: float | None = None
 
     def row(self) -> dict[str, Any]:
         """Return it as `run.settings["soak"]["alerts"]` has it."""
@@ -51,12 +55,14 @@ class Alert:
             "cleared_s": self.cleared_s,
             "worst": self.worst,
             "aborted": self.aborted,
+            "held_to_s": self.held_to_s,
         }
 
     def describe(self) -> str:
-        """Return "at 3.21 h: rss_ratio > 0.85 for 5min (worst 91.2%)"."""
+        """Return "at 3.21 h: rss_ratio > 0.85 for 5min (worst 91.2%)", and what became of it at the end."""
         worst = format_quantity(self.worst, self.unit)
-        return f"at {format_duration(self.fired_s)}: {self.rule} (worst {worst})"
+        ended = "" if self.held_to_s is None else ", ended the soak" if self.aborted else ", held to the end"
+        return f"at {format_duration(self.fired_s)}: {self.rule} (worst {worst}){ended}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,9 @@ def evaluate(table: SoakTable, settings: SoakSettings, *, ram_bytes: float | Non
         fired += _scan(rule, table.start_s, table.end_s, values)
     ended = table.ended or ""
     found = [replace(a, aborted=ended.startswith("aborted") and a.rule in ended) for a in fired]
+    if table.ended is not None and found:
+        last_s = float(table.end_s[-1])
+        found = [replace(a, held_to_s=last_s) if a.cleared_s is None else a for a in found]
     return Evaluated(tuple(sorted(found, key=lambda a: (a.fired_s, a.rule))), tuple(conditions))
 
 

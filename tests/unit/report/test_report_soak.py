@@ -157,6 +157,15 @@ def test_what_was_judged_has_the_first_lanes(soak: Soak) -> None:
     assert panel.lanes[-1].marks[0].end == panel.axis.span  # never cleared
 
 
+def test_an_alert_that_the_end_cut_off_is_drawn_to_there_and_says_so(run: Run) -> None:
+    alert = {**run.settings["soak"]["alerts"][1], "held_to_s": 20 * H}
+    (lane,) = timeline_of(read_soak(changed(run, alerts=[alert]))).lanes[-1:]
+    assert lane.marks[0].end == 20.0
+    assert lane.marks[0].said.endswith("from 15 h 54 min to the end, 20 h 00 min")
+    (lane,) = timeline_of(read_soak(changed(run, alerts=[{**alert, "aborted": True}]))).lanes[-1:]
+    assert lane.marks[0].said.endswith("to the end, 20 h 00 min, which it brought about")
+
+
 def test_events_that_fall_together_share_a_mark_that_tells_the_gravest_first(run: Run) -> None:
     events = [
         {

@@ -98,6 +98,17 @@ def test_calls_without_a_channel_are_counted_from_the_histograms(run: Run) -> No
     assert view.line[-2:] == (f"{counted:,} calls", "errors not counted")
 
 
+def test_an_alert_says_how_long_it_held_and_whether_the_end_cut_it_off(run: Run) -> None:
+    held = run.settings["soak"]["alerts"][1]
+    ended = [{**held, "rule": "other", "held_to_s": held["fired_s"] + 7200.0}]
+    (view,) = views(changed(run, alerts=[*run.settings["soak"]["alerts"], *ended]))
+    assert {row.rule: row.lasted for row in view.alerts} == {
+        "temp_c > 80 for 5 min": "54 min",
+        "burn_rate > 6 over 6 h": "never cleared",  # a file of an older release
+        "other": "2 h, to the end",
+    }
+
+
 def test_judged_events_stay_in_the_table_however_many_notes_there_are(run: Run) -> None:
     note = {"source": "host", "kind": "link_lost", "stream": "", "text": "", "judged": "note"}
     events = [{**note, "t_s": float(n)} for n in range(1000)]

@@ -118,6 +118,30 @@ def test_one_that_still_holds_has_no_end():
     assert (alert.fired_s, alert.cleared_s, alert.worst) == (120.0, None, 85.0)
 
 
+@pytest.mark.parametrize(
+    ("ended", "outcome"),
+    [
+        (None, ""),
+        ("duration", ", held to the end"),
+        ("aborted: temp_c > 80", ", ended the soak"),
+        ("stopped", ", held to the end"),
+    ],
+)
+def test_the_end_of_a_soak_ends_what_holds_with_its_outcome(ended, outcome):
+    table = replace(temps(70, 81, 85), ended=ended)
+    (alert,) = evaluate(table, with_rules("temp_c > 80")).fired
+    assert alert.row()["held_to_s"] == (None if ended is None else 180.0)
+    assert alert.describe() == f"at 2 min: temp_c > 80 (worst 85.0 °C){outcome}"
+    table = replace(temps(70, 81, 70), ended=ended)
+    (alert,) = evaluate(table, with_rules("temp_c > 80")).fired
+    assert (alert.cleared_s, alert.row()["held_to_s"]) == (180.0, None)
+
+
+def test_an_ended_soak_without_a_window_has_no_alert():
+    table = replace(pick(temps(81), np.zeros(1, dtype=bool)), ended="stopped")
+    assert evaluate(table, with_rules("temp_c > 80")).fired == ()
+
+
 def test_what_was_not_read_is_not_beyond():
     assert evaluate(temps(81, math.nan, 81), with_rules("temp_c > 80 for 2min")).fired == ()
 
