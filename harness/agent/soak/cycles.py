@@ -7,7 +7,8 @@ that begin anew are the same process, and nobody has to draw 72 h of arrivals to
 from __future__ import annotations
 
 import bisect
-from typing import Any, Dict, Iterator, List, Sequence
+import itertools
+from typing import Any, Dict, Iterator, List, Protocol, Sequence
 
 from ..args import Args
 from ..faults import Fault
@@ -17,34 +18,40 @@ MAX_PERIOD_NS = 1 << 60
 _POISSON_BLOCK_CALLS = 64  # chosen: the draws that a block's first arrival may cost
 
 
-class Schedule:
+class Schedule(Protocol):
     """Due times in soak ns. `is_open` is False for a closed loop: there the next call is due at once."""
 
-    is_open = True
+    is_open: bool
 
     def due_after(self, after_ns: int) -> Iterator[int]:
         """Yield the due times later than `after_ns`, ascending; it may end."""
-        raise NotImplementedError
+        ...
 
     def count(self, after_ns: int, last_ns: int) -> int:
         """Return how many calls are due later than `after_ns` and not later than `last_ns`."""
-        found = 0
-        for due_ns in self.due_after(after_ns):
-            if due_ns > last_ns:
-                break
-            found += 1
-        return found
+        ...
 
 
-class Closed(Schedule):
+def _count_until(due: Iterator[int], last_ns: int) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda due_ns: due_ns <= last_ns, due))
+
+
+class Closed:
+    """The next call as soon as the one before has ended."""
+
     is_open = False
 
     def due_after(self, after_ns: int) -> Iterator[int]:
         return iter(())
 
+    def count(self, after_ns: int, last_ns: int) -> int:
+        return 0
 
-class Every(Schedule):
+
+class Every:
     """A call each `period_ns`, at its multiples."""
+
+    is_open = True
 
     def __init__(self, period_ns: int) -> None:
         self._period_ns = period_ns
@@ -60,8 +67,10 @@ class Every(Schedule):
         return max(0, last_ns // self._period_ns - first)
 
 
-class Poisson(Schedule):
+class Poisson:
     """Arrivals at a mean rate. Seed and time decide them, not how often one asked."""
+
+    is_open = True
 
     def __init__(self, rate_per_s: float, seed: int) -> None:
         import random  # only this cycle needs it
@@ -90,9 +99,14 @@ class Poisson(Schedule):
                     yield due_ns
             number += 1
 
+    def count(self, after_ns: int, last_ns: int) -> int:
+        return _count_until(self.due_after(after_ns), last_ns)
 
-class Trace(Schedule):
+
+class Trace:
     """Recorded due times, again after each `repeat_ns` (0: once)."""
+
+    is_open = True
 
     def __init__(self, offsets_ns: Sequence[int], repeat_ns: int) -> None:
         self._offsets_ns = offsets_ns
@@ -108,6 +122,9 @@ class Trace(Schedule):
             if not self._repeat_ns:
                 return
             turn, first = turn + 1, 0
+
+    def count(self, after_ns: int, last_ns: int) -> int:
+        return _count_until(self.due_after(after_ns), last_ns)
 
 
 def parse_cycle(cycle: Dict[str, Any], where: str) -> Schedule:

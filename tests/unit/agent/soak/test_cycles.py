@@ -40,6 +40,15 @@ def test_a_trace_without_repeat_ends() -> None:
     assert list(parse_cycle(CYCLES["once"], "x").due_after(5)) == [90, 1200]
 
 
+def test_a_schedule_is_what_it_can_do_and_no_base_that_fails_when_it_runs() -> None:
+    with pytest.raises(TypeError):
+        Schedule()  # type: ignore[misc]
+    closed: dict[str, Any] = {"kind": "closed"}
+    made = [parse_cycle(cycle, "x") for cycle in (closed, *CYCLES.values())]
+    assert [schedule.is_open for schedule in made] == [False, True, True, True, True]
+    assert not any(Schedule in type(schedule).__mro__ for schedule in made)
+
+
 def test_a_closed_loop_has_no_due_times() -> None:
     schedule = parse_cycle({"kind": "closed"}, "x")
     assert not schedule.is_open
