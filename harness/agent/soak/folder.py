@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, TextIO
 
 from ..faults import Fault
 from ..store import write_whole
@@ -173,7 +173,8 @@ class SoakFolder:
     def keep_log_small(self) -> None:
         """Have stdout and stderr in runner.log, begun anew when it has reached its size; one older is kept.
 
-        The runner calls it at its start and now and then. Raises OSError.
+        The runner calls it at its start and now and then. What a full disk hasn't taken yet goes to the new
+        log. Raises OSError.
         """
         path = self.file("runner.log")
         with contextlib.suppress(FileNotFoundError):
@@ -182,11 +183,13 @@ class SoakFolder:
             if os.path.getsize(path) >= LOG_BYTES:
                 os.replace(path, path + ".1")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                _flush(stream)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+        finally:
+            os.close(descriptor)
 
     def log_tail(self, chars: int = 1000) -> str:
         """Return the end of the runner's log, "" where there is none."""
@@ -196,6 +199,15 @@ class SoakFolder:
                 return file.read(chars).decode("utf-8", "replace").strip()
         except OSError:
             return ""
+
+
+def _flush(stream: TextIO) -> None:
+    """Write out what is buffered; where the disk is full it stays there. Raises OSError."""
+    try:
+        stream.flush()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import pwd
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +202,37 @@ def test_the_log_begins_anew_at_its_size_and_one_older_is_kept(soak: SoakFolder,
 def test_a_log_that_was_removed_is_made_again(soak: SoakFolder, output: None) -> None:
     soak.keep_log_small()
     os.unlink(soak.file("runner.log"))
+    soak.keep_log_small()
+    os.write(2, b"here")
+    assert soak.log_tail() == "here"
+
+
+class Unflushed(io.StringIO):
+    """A stream whose flush fails."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def flush(self) -> None:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+def test_a_flush_that_fails_leaks_no_descriptor(
+    soak: SoakFolder, output: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Unflushed(errno.EIO))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):  # as the runner does each second
+        with pytest.raises(OSError, match="Input/output"):
+            soak.keep_log_small()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_full_disk_that_takes_no_more_output_doesnt_keep_the_log_from_beginning_anew(
+    soak: SoakFolder, output: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Unflushed(errno.ENOSPC))
     soak.keep_log_small()
     os.write(2, b"here")
     assert soak.log_tail() == "here"
