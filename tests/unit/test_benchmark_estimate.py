@@ -35,6 +35,7 @@ def test_the_docs_hold_these_tables():
     _, _, inside = text.partition(estimate.BEGIN)
     assert estimate.render_fits() in inside  # the first table takes ten seconds: it chooses terms anew
     assert estimate.render_networks() in inside
+    assert estimate.render_sizes() in inside
     assert estimate.END in inside
 
 
