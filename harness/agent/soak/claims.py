@@ -61,7 +61,7 @@ class Claims:
                 "boot_id": self._boot_id,
                 "acked_segment": int(claim.get("acked_segment", 0)),
             }
-            self._folder.write_object(_FILE, claim)
+            self._write(claim)
             return int(claim["token"])
 
     def check(self, token: int, acked_segment: int = 0) -> None:
@@ -92,13 +92,35 @@ class Claims:
         The reserve lends room for what may free some, not for being seen: that would use it up in minutes.
         """
         try:
-            self._folder.write_object(_FILE, claim, lend=acknowledges)
+            if acknowledges:
+                self._write(claim)
+            else:
+                self._folder.write_object(_FILE, claim, lend=False)
         except OSError as error:
             if error.errno not in FULL:
                 raise
             sys.stderr.write(
                 "agent: soak %s: %s isn't brought up to date: %s\n" % (self._folder.id, _FILE, error)
             )
+
+    def _write(self, claim: Dict[str, Any]) -> None:
+        """Write down a claim, on a disk without a free block too. Raises OSError.
+
+        Over the old one then; and where that takes a block as well (btrfs, f2fs), in place of the oldest
+        segment that `claim` acknowledges: its collector has it, and only what is written here frees more.
+        """
+        try:
+            self._folder.write_object(_FILE, claim)
+            return
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            full = error
+        if self._folder.overwrite_object(_FILE, claim):
+            return
+        if not self._folder.remove_oldest(claim["acked_segment"]):
+            raise full
+        self._folder.write_object(_FILE, claim)
 
     def describe(self) -> Optional[Dict[str, Any]]:
         """Return the present claim with its `seen_age_ns` (null in another boot), None before the first."""

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, TextIO
 from ..faults import Fault
 from ..store import write_whole
 from .disk import FULL, Disk
-from .spool import RESERVE, End, Spool, find_end, segment_sizes
+from .spool import RESERVE, End, Spool, find_end, segment_name, segment_sizes
 
 SOAKS = "soak"  # the folder of all soaks below the agent's home
 LOG_BYTES = 256 << 10
@@ -98,6 +98,46 @@ class SoakFolder:
             if error.errno not in FULL or not lend or not self._lend():
                 raise
             write_whole(self.file(name), data)
+
+    def overwrite_object(self, name: str, values: Dict[str, Any]) -> bool:
+        """Write a small file over itself, into the blocks that it has; return whether that could be done.
+
+        A power cut may leave it damaged, which reads as nothing: for what is found out again. Raises OSError,
+        for a full disk never.
+        """
+        data = json.dumps(values, allow_nan=False).encode("utf-8")
+        try:
+            descriptor = os.open(self.file(name), os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            held = os.fstat(descriptor)
+            if len(data) > held.st_blocks * 512:  # st_blocks counts so, whatever a block is (stat(2))
+                return False
+            # as long as before, so that one write does: what reads it meanwhile finds the old or the new
+            if os.pwrite(descriptor, data.ljust(held.st_size), 0) < len(data):
+                return False
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def remove_oldest(self, last: int) -> bool:
+        """Remove the oldest segment if it is `last` or before, and not the one that grows.
+
+        Returns whether it went. Its runner, which removes segments too, goes on. Raises OSError.
+        """
+        numbers = list(self.segments())
+        if len(numbers) < 2 or numbers[0] > last:
+            return False
+        disk = Disk()
+        disk.unlink(os.path.join(self.spool_path, segment_name(numbers[0])))
+        disk.sync_folder(self.spool_path)
+        return True
 
     def _lend(self) -> bool:
         """Cut a little from the reserve; return whether there was so much."""

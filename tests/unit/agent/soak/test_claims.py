@@ -179,7 +179,71 @@ def test_a_full_disk_keeps_no_collector_from_reading(
     time.ns += 3600 * S
     claims.check(token)
     assert reserve.stat().st_size == 1 << 16  # being seen is no reason to borrow
-    reserve.unlink()
-    claims.check(token, 4)  # acknowledged again at the next visit
-    assert json.loads(Path(folder.file("collector.json")).read_text())["acked_segment"] == 0
     assert fault(claims.check, token - 1).kind == "fenced"
+
+
+@pytest.fixture
+def no_block(folder: SoakFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no new file fit onto the disk, and nothing to lend."""
+    real = folder_module.write_whole
+
+    def write_whole(path: str, data: bytes) -> None:
+        if (Path(folder.path) / "full").exists():
+            raise OSError(errno.ENOSPC, "full")
+        real(path, data)
+
+    monkeypatch.setattr(folder_module, "write_whole", write_whole)
+
+
+def test_without_a_free_block_a_claim_and_an_acknowledgement_are_written_over_the_old_ones(
+    folder: SoakFolder, claims: Claims, no_block: None
+) -> None:
+    claims.claim("desk of a long name", False, 120)
+    Path(folder.file("full")).touch()
+    token = claims.claim("laptop", True, 120)
+    claims.check(token, 12)
+    claim = folder.read_object("collector.json")
+    assert (claim["token"], claim["holder"], claim["acked_segment"]) == (token, "laptop", 12)
+    claims.check(claims.claim("a holder with a name longer than any before", True, 120), 13)
+    assert folder.acknowledged() == 13
+
+
+def test_where_that_takes_a_block_too_the_oldest_acknowledged_segment_makes_room(
+    folder: SoakFolder, claims: Claims, no_block: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    for number in (1, 2, 3):
+        (Path(folder.spool_path) / f"{number:08d}.seg").write_bytes(b"x")
+    token = claims.claim("desk", False, 120)
+    full = Path(folder.file("full"))
+    full.touch()
+    monkeypatch.setattr("os.pwrite", pwrite)
+    real = folder_module.Disk.unlink
+    monkeypatch.setattr(folder_module.Disk, "unlink", lambda disk, path: (real(disk, path), full.unlink()))
+    claims.check(token, 2)
+    assert folder.acknowledged() == 2
+    assert list(folder.segments()) == [2, 3]
+
+
+def test_what_isnt_acknowledged_and_what_grows_never_make_room(folder: SoakFolder) -> None:
+    for number in (4, 5):
+        (Path(folder.spool_path) / f"{number:08d}.seg").write_bytes(b"x")
+    assert not folder.remove_oldest(3)
+    assert folder.remove_oldest(9)
+    assert not folder.remove_oldest(9)
+    assert list(folder.segments()) == [5]
+
+
+def test_a_disk_that_fails_otherwise_is_told(
+    folder: SoakFolder, claims: Claims, no_block: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    token = claims.claim("desk", False, 120)
+    Path(folder.file("full")).touch()
+    monkeypatch.setattr("os.pwrite", pwrite)
+    with pytest.raises(OSError, match="broken"):
+        claims.check(token, 2)
