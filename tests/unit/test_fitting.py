@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from support import fit_place
 from support.fit_place import NETWORKS, Place
 
 from harness import counting, fitting
+from harness.agent.probes import Probes
 from harness.cli.main import main
 from harness.errors import ConnectionLost, ModelRejected
 from harness.estimate import calibration, estimator
@@ -261,6 +263,45 @@ def test_a_clock_that_moved_between_two_networks_is_invalid_and_the_earlier_is_t
     assert place.fit(*place.models(3)) == 0
     assert place.times() == ["n0.onnx"]
     assert " ms (measured anew: another clock than" in capsys.readouterr().out
+
+
+def write_cpufreq(root: Path, highest_khz: int) -> None:
+    for cpu in ("cpu0", "cpu1"):
+        folder = root / "sys/devices/system/cpu" / cpu / "cpufreq"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scaling_min_freq").write_text("600000\n")
+        (folder / "scaling_max_freq").write_text(f"{highest_khz}\n")
+        (folder / "scaling_cur_freq").write_text(f"{highest_khz}\n")
+        (folder / "scaling_governor").write_text("ondemand\n")
+
+
+def test_a_clock_that_the_agent_sees_move_is_invalid(place, capsys):
+    """A tree of sysfs files stands for the board's: the readings are what the agent makes of them."""
+    root = place.root / "board"
+
+    def read() -> None:
+        seen = Probes(str(root)).conditions()
+        change(place, **{key: seen[key] for key in ("freq_hz", "freq_min_hz", "freq_max_hz", "governor")})
+
+    def cap(device: str, network: str) -> None:
+        if network == "n1.onnx":
+            write_cpufreq(root, 1_000_000)
+            read()
+
+    write_cpufreq(root, 1_800_000)
+    read()
+    place.meanwhile = cap
+    assert place.fit(*place.models(3)) == 11
+    said = capsys.readouterr().out
+    expected = "600 to 1800 MHz, ondemand before, 600 to 1000 MHz, ondemand after"
+    assert f"\n  n1.onnx: clock: {expected}, expected the same range and governor throughout\n" in said
+    assert not place.kept().exists()
+
+
+def test_a_board_whose_frequency_is_not_to_be_seen_says_so_in_the_file(place):
+    change(place, freq_hz=None, freq_min_hz=None, freq_max_hz=None, governor=None)
+    assert place.fit(*place.models(3)) == 0
+    assert calibration.load(place.kept()).board.endswith(", frequency not observable")
 
 
 # -- interrupted, and taken up again
