@@ -208,7 +208,7 @@ def _baseline(choice: Choice, model: PlanModel, device: Device, folder: Path, pl
     name = f"{model.name}.baseline"
     if choice.entries is not None:
         entry = _entry_for(choice, model, device)
-        path = baselines.artifact_path(folder, entry)
+        path = baselines.use_artifact(folder, entry)
         if path is None:
             return Baseline(choice.text, None, entry)
         own = {command.name for command in plan.runtimes}  # an executable on the device has no version

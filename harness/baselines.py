@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import gate, model_files, recorded
-from harness.errors import ConfigError, StoredRunError, nearest
+from harness.errors import ConfigError, StoredRunError, TransientError, nearest
 from harness.judging import plan_name
 from harness.model import Budget, Outcome, RecordedBaseline, Run, Verdict
 from harness.store import StoredSession, codec, write_bytes
@@ -41,6 +41,7 @@ ARTIFACTS = "artifacts"
 RESERVED = ("none",)  # `--baseline none` compares nothing; MODEL=NAME is for one model
 _LOCK = ".lock"
 _CHUNK_BYTES = 1 << 20
+_IN_USE: dict[Path, int] = {}  # copies that this process measures against: descriptors, each with a lock
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
 _ARTIFACT_FILE = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]{1,16})?")
 
@@ -140,6 +141,26 @@ def artifact_path(folder: Path, entry: RecordedBaseline) -> Path | None:
             next_step=f"Record it again: harness baseline set {entry.name}.",
         )
     return path
+
+
+def use_artifact(folder: Path, entry: RecordedBaseline) -> Path | None:
+    """Return `artifact_path`, kept there for as long as this process lives: it measures against it."""
+    if entry.artifact_file is not None:
+        path = folder / entry.name / ARTIFACTS / entry.artifact_file
+        with contextlib.suppress(FileNotFoundError):
+            _use(path)
+    return artifact_path(folder, entry)
+
+
+def _use(path: Path) -> None:
+    """Hold a shared lock on a file until the process ends. Raises FileNotFoundError once it is gone."""
+    if path in _IN_USE:
+        return
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # of who removes it, which takes an instant
+        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise FileNotFoundError(path)
+        _IN_USE[path] = os.dup(file.fileno())
 
 
 def _digest(path: Path) -> str:
@@ -248,11 +269,22 @@ def put(folder: Path, name: str, entries: Iterable[Entry]) -> tuple[RecordedBase
 
 
 def remove(folder: Path, name: str) -> None:
-    """Remove a baseline with its files. Raises ConfigError where there is none of this name."""
+    """Remove a baseline with its files.
+
+    Raises ConfigError where there is none of this name, TransientError where a session measures against it.
+    """
     if not is_safe_name(name) or not (folder / name / FILE).is_file():
         read(folder, name)  # raises, with the nearest names
     place = folder / name
-    with disk_errors(place), _held(place):
+    with disk_errors(place), contextlib.ExitStack() as locks:
+        locks.enter_context(_held(place))
+        for path in (place / ARTIFACTS).iterdir():
+            if not locks.enter_context(_unused(path)):
+                raise TransientError(
+                    f"a session that runs measures against its file {path.name[:12]}….",
+                    where=f"baseline {name}",
+                    next_step="Try again once it has ended.",
+                )
         (place / FILE).unlink()  # first: without it there is no baseline of this name
         shutil.rmtree(place)
 
@@ -282,9 +314,24 @@ def _copy(source: Path, target: Path, facts: RecordedBaseline) -> None:
 
 
 def _drop_unused(folder: Path, wanted: set[str | None]) -> None:
+    """Remove files that no entry names. One that a session measures against stays, until a later time."""
     for path in folder.iterdir():
         if path.name not in wanted:
-            path.unlink(missing_ok=True)
+            with _unused(path) as unused:
+                if unused:
+                    path.unlink()
+
+
+@contextlib.contextmanager
+def _unused(path: Path) -> Iterator[bool]:
+    """Yield whether nobody measures against a file, nor can begin to in the block."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 @contextlib.contextmanager

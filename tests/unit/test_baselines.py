@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 from support import records
 
 from harness import baselines
-from harness.errors import ConfigError, HostSetupError, StoredRunError
+from harness.errors import ConfigError, HostSetupError, StoredRunError, TransientError
 from harness.model import Budget, ErrorRecord, Outcome
 from harness.store import read_session
 
@@ -99,6 +102,66 @@ def test_a_file_that_nobody_needs_any_more_goes(tmp_path, model, folder):
     session = a_session(tmp_path, replace(a_run(model), artifact_sha256=newer))
     baselines.put(folder, "release", baselines.entries_of(session, "release", ()))
     assert [p.name for p in (folder / "release" / "artifacts").iterdir()] == [f"{newer}.onnx"]
+
+
+@contextlib.contextmanager
+def a_running_session(folder):
+    """Have another process measure against the file of `release`."""
+    code = """
+import sys
+from pathlib import Path
+from harness import baselines
+folder = Path(sys.argv[1])
+(entry,) = baselines.read(folder, "release")
+print(baselines.use_artifact(folder, entry), baselines.use_artifact(folder, entry), flush=True)
+sys.stdin.read()
+"""
+    argv = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        said = running.stdout.readline().split()
+        yield Path(said[0])
+        assert running.stdin is not None
+        running.stdin.close()
+        assert running.wait(timeout=30) == 0
+
+
+def test_a_file_that_a_running_session_measures_against_stays_until_later(tmp_path, model, folder):
+    baselines.put(folder, "release", entries(tmp_path, a_run(model)))
+    artifacts = folder / "release" / "artifacts"
+    newer = hashlib.sha256(b"a newer model").hexdigest()
+    session = a_session(tmp_path, replace(a_run(model), artifact_sha256=newer))
+    model.write_bytes(b"a newer model")
+    recorded = baselines.entries_of(session, "release", ())
+    with a_running_session(folder) as used:
+        baselines.put(folder, "release", recorded)
+        assert used.read_bytes() == BYTES
+        assert {p.name for p in artifacts.iterdir()} == {f"{SHA}.onnx", f"{newer}.onnx"}
+    baselines.put(folder, "release", recorded)
+    assert [p.name for p in artifacts.iterdir()] == [f"{newer}.onnx"]
+
+
+def test_a_baseline_that_a_running_session_measures_against_isnt_removed(tmp_path, model, folder):
+    baselines.put(folder, "release", entries(tmp_path, a_run(model)))
+    with a_running_session(folder) as used:
+        with pytest.raises(
+            TransientError, match="baseline release: a session that runs measures against its file"
+        ):
+            baselines.remove(folder, "release")
+        assert used.is_file()
+        assert baselines.names(folder) == ("release",)
+    baselines.remove(folder, "release")
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_used_is_what_was_recorded_or_nothing(tmp_path, model, folder):
+    baselines.put(folder, "release", entries(tmp_path, a_run(model)))
+    (entry,) = baselines.read(folder, "release")
+    path = baselines.artifact_path(folder, entry)
+    assert path is not None
+    path.unlink()
+    assert baselines.use_artifact(folder, entry) is None
+    assert baselines.use_artifact(folder, replace(entry, artifact_file=None)) is None
 
 
 def test_a_renamed_folder_is_called_what_it_is_called_now(tmp_path, model, folder):
