@@ -95,6 +95,7 @@ def with_estimate(
         threads=bench.threads,
         virtual_ns=p50.value,
         features=features,
+        core=qemu.cpu if (qemu := bench.board.device.qemu) is not None else None,
     )
     by = "what the emulation counted" if features is not None else "one factor of the virtual clock"
     said = {"device_type": device_type, "precision": precision, **_settings(answer, by, today)}

@@ -8,6 +8,7 @@ that any fit can be made again from it; the residuals that it records are checke
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ _TEXTS = (
     "statistic",
 )
 _TOLERANCE = 2e-5  # of a ratio that is written with five digits
+_SAME_SHARE = 1e-3  # of a coefficient that is written with six digits: another build of the solver may differ
+PRECISIONS = ("fp32", "int8")  # that runs are told apart by
 _REMEDY = "Make it again with `harness devices fit`."
 
 
@@ -128,13 +131,23 @@ def load(path: Path) -> Calibration:
         section.problem("schedule_format", f"expected {cores.FORMAT}, got {schedule_format}. {_REMEDY}")
     networks = tuple(_network(name, entry) for name, entry in section.tables("networks"))
     fits = [(entry, _read_fit(entry)) for _, entry in section.tables("fits")]
+    _check_date(section, texts["taken_on"])
     section.finish()
     problems.check()
     found = Calibration(**texts, schedule_format=schedule_format or 0, networks=networks)
     for entry, recorded in fits:
         _check_fit(entry, recorded, found)
+    _check_settings(section, [(entry, recorded.setting) for entry, recorded in fits], found)
     problems.check()
     return found
+
+
+def _check_date(section: Section, text: str) -> None:
+    """Add a problem where a date, from which the age follows, is none."""
+    try:
+        datetime.date.fromisoformat(text or "2026-01-31")  # a missing one is a problem already
+    except ValueError:
+        section.problem("taken_on", f"expected a date as 2026-01-31, got {text!r}")
 
 
 def _network(name: str, section: Section) -> Network:
@@ -162,7 +175,7 @@ def _network(name: str, section: Section) -> Network:
                 times[int(key)] = value
     found = Network(
         name=name,
-        precision=section.text("precision", required=True) or "",
+        precision=section.text("precision", required=True, choices=PRECISIONS) or "",
         input_shape=section.integers("input_shape", at_least=1),
         features=Features(**plain) if plain else NOTHING,  # type: ignore[arg-type]
         virtual_ms=section.quantity("virtual_ms", "1", required=True, at_least=0.0) or 0.0,
@@ -176,25 +189,30 @@ def _network(name: str, section: Section) -> Network:
 class _Recorded:
     precision: str
     threads: int
-    terms: tuple[str, ...]
+    coefficients_ns: Mapping[str, float]  # by term
+    networks: int
     mean_error_ratio: float
     worst_error_ratio: float
 
+    @property
+    def setting(self) -> tuple[str, int]:
+        return self.precision, self.threads
+
 
 def _read_fit(section: Section) -> _Recorded:
-    """Return what the file says of a fit. Its coefficients are for people: they follow from the networks."""
-    coefficients = section.table("coefficients_ns", required=True)
-    terms = tuple(coefficients.data) if coefficients is not None else ()
-    if coefficients is not None:
-        for term in terms:
-            coefficients.quantity(term, "1", at_least=0.0)
+    """Return what the file says of a fit."""
+    table = section.table("coefficients_ns", required=True)
+    coefficients = {}
+    if table is not None:
+        for term in table.data:
+            coefficients[term] = table.quantity(term, "1", at_least=0.0) or 0.0
             if term not in TERMS:
-                coefficients.problem(term, f"no such term{nearest(term, TERMS)}")
-    section.integer("networks", required=True, at_least=1)
+                table.problem(term, f"no such term{nearest(term, TERMS)}")
     found = _Recorded(
         precision=section.text("precision", required=True) or "",
         threads=section.integer("threads", required=True, at_least=1) or 1,
-        terms=terms,
+        coefficients_ns=coefficients,
+        networks=section.integer("networks", required=True, at_least=1) or 0,
         mean_error_ratio=section.quantity("mean_error_ratio", "ratio", required=True, at_least=0.0) or 0.0,
         worst_error_ratio=section.quantity("worst_error_ratio", "ratio", required=True, at_least=0.0) or 0.0,
     )
@@ -203,16 +221,42 @@ def _read_fit(section: Section) -> _Recorded:
 
 
 def _check_fit(section: Section, recorded: _Recorded, calibration: Calibration) -> None:
-    """Add a problem where the networks of the file give another fit than it records."""
+    """Add a problem for all that the networks of the file give otherwise than it records."""
+    said_terms = tuple(recorded.coefficients_ns)
     try:
-        fit = calibration.fit(recorded.precision, recorded.threads, recorded.terms)
+        fit = calibration.best_fit(*recorded.setting)
     except (ConfigError, DataError) as error:
         section.problem("networks", str(error))
         return
+    if said_terms != fit.terms:
+        expected, got = ", ".join(fit.terms), ", ".join(said_terms)
+        section.problem("coefficients_ns", f"expected the terms {expected}, got {got}. {_REMEDY}")
+        return
+    if recorded.networks != fit.n:
+        section.problem("networks", f"its networks give {fit.n}, it says {recorded.networks}. {_REMEDY}")
+    for term, is_now in zip(fit.terms, fit.coefficients_ns, strict=True):
+        said = recorded.coefficients_ns[term]
+        if not math.isclose(said, is_now, rel_tol=_SAME_SHARE, abs_tol=1e-9):
+            place = f"{section.place}.coefficients_ns.{term}"
+            section.problems.add(place, f"its networks give {is_now:.6g}, it says {said:.6g}. {_REMEDY}")
     for key in ("mean_error_ratio", "worst_error_ratio"):
         said, is_now = getattr(recorded, key), getattr(fit, key)
         if not math.isclose(said, is_now, abs_tol=_TOLERANCE):
             section.problem(key, f"its networks give {is_now:.4f}, it says {said:.4f}. {_REMEDY}")
+
+
+def _check_settings(
+    section: Section, fits: Sequence[tuple[Section, tuple[str, int]]], calibration: Calibration
+) -> None:
+    """Add a problem for a fit that is there twice, and for one that its networks allow and that isn't."""
+    seen: set[tuple[str, int]] = set()
+    for entry, setting in fits:
+        if setting in seen:
+            section.problems.add(entry.place, "the second of {} on {} threads".format(*setting))
+        seen.add(setting)
+    for precision, threads in calibration.settings():
+        if (precision, threads) not in seen and len(calibration.points(precision, threads)) >= FEWEST:
+            section.problems.add(f"fits.{precision}-{threads}", f"is missing. {_REMEDY}")
 
 
 def render(calibration: Calibration) -> str:

@@ -19,6 +19,8 @@ from harness.estimate.features import NOTHING, Features
 from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL, Estimate, Fit, Point, estimate
 from harness.stats.nonnegative import FEWEST
 
+_REMEDY = "Calibrate one against a real board: `harness devices fit`."
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -56,14 +58,22 @@ def answer(
     threads: int,
     virtual_ns: float,
     features: Features | None,
+    core: str | None = None,
     confidence: float = CONFIDENCE,
 ) -> Answer:
     """Return what a board of `device_type` would take for one inference.
 
-    `known`: a user's own calibrations before those that ship. `features`: of one inference, on the core of
-    the calibration; None where the plugin could not count: then one factor of `virtual_ns` serves.
+    `known`: a user's own calibrations before those that ship. `features`: of one inference, with the cycles
+    of `core`, so that calibrations of another core have no say (None: it is theirs); None where the plugin
+    could not count: then one factor of `virtual_ns` serves.
     """
     of_type = [c for c in known if c.device_type == device_type]
+    if features is not None and core is not None and of_type:
+        others = ", ".join(sorted({c.core for c in of_type} - {core}))
+        of_type = [c for c in of_type if c.core == core]
+        if not of_type:
+            what = f"no calibration of {device_type} is for the {core} that was counted, but for {others}"
+            return Answer(None, problem=f"{what}. {_REMEDY}")
     chosen = _choose(of_type, runtime, precision, threads)
     if chosen is None:
         return Answer(None, problem=_why_none(device_type, precision, threads, of_type))
@@ -112,11 +122,12 @@ def _shows_spread(calibration: Calibration, threads: int) -> bool:
 
 
 def _why_none(device_type: str, precision: str, threads: int, of_type: Sequence[Calibration]) -> str:
-    remedy = "Calibrate one against a real board: `harness devices fit`."
     if not of_type:
-        return f"no calibration of device type {device_type}. {remedy}"
+        return f"no calibration of device type {device_type}. {_REMEDY}"
     had = ", ".join(sorted({f"{p} on {t}" for c in of_type for p, t in c.settings()}))
-    return f"no calibration of {device_type} for {precision} on {threads} threads; there are: {had}. {remedy}"
+    return (
+        f"no calibration of {device_type} for {precision} on {threads} threads; there are: {had}. {_REMEDY}"
+    )
 
 
 def _borrow(

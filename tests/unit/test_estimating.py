@@ -27,8 +27,9 @@ COUNTED = next(n for n in KNOWN[0].networks if n.name == "squeezenet")
 
 
 def bench(device_type="rpi4", runtime="ncnn", quantised=False, threads=1) -> Any:
+    device = SimpleNamespace(type=SimpleNamespace(name=device_type), qemu=SimpleNamespace(cpu="cortex-a72"))
     return SimpleNamespace(
-        board=SimpleNamespace(device=SimpleNamespace(type=SimpleNamespace(name=device_type))),
+        board=SimpleNamespace(device=device),
         runtime=SimpleNamespace(name=runtime),
         look=SimpleNamespace(quantised=quantised),
         case=SimpleNamespace(variant=None),

@@ -73,6 +73,14 @@ def write(tmp_path, text):
         ("board_ms = { 1 =", "board_ms = { one =", "expected a number of threads"),
         ("board_ms = { 1 = 73.96", "board_ms = { 1 = 93.96", "its networks give"),
         ("mean_error_ratio = 0.", "mean_error_ratio = 1.", "its networks give"),
+        ("cycles = 0.618323", "cycles = 0.518323", "coefficients_ns.cycles: its networks give 0.618"),
+        ("networks = 25", "networks = 99", "fits.fp32-1.networks: its networks give 25, it says 99"),
+        ('taken_on = "2', 'taken_on = "on 2', "taken_on: expected a date as 2026-01-31, got 'on 2026"),
+        (
+            '[networks."squeezenet"]\nprecision = "fp32"',
+            '[networks."squeezenet"]\nprecision = "fp23"',
+            "`fp32`",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(rpi4, tmp_path, old, new, says):
@@ -91,6 +99,20 @@ def test_all_problems_are_told_at_once(rpi4, tmp_path):
     with pytest.raises(ConfigError) as caught:
         calibration.load(write(tmp_path, text))
     assert len(caught.value.problems) >= 2
+
+
+def test_every_setting_with_networks_enough_has_one_fit_of_the_terms_they_allow(rpi4, tmp_path):
+    text = calibration.render(rpi4)
+    before, fit = text.split("[fits.int8-1]", 1)
+    fit, after = fit.split("\n\n", 1)
+    with pytest.raises(ConfigError, match=r"fits\.int8-1: is missing"):
+        calibration.load(write(tmp_path, f"{before}{after}"))
+    with pytest.raises(ConfigError, match=r"fits\.again: the second of int8 on 1 threads"):
+        calibration.load(write(tmp_path, f"{before}[fits.int8-1]{fit}\n\n[fits.again]{fit}\n\n{after}"))
+    one_term = fit.replace("cycles = ", "instructions = ").split(", memory_lines")[0] + " }"
+    one_term += "\n" + fit.split("}\n", 1)[1]
+    with pytest.raises(ConfigError, match="expected the terms cycles, memory_lines, stored_bytes, got instr"):
+        calibration.load(write(tmp_path, f"{before}[fits.int8-1]{one_term}\n\n{after}"))
 
 
 def test_a_calibration_of_one_s_own_is_written_and_read(rpi4, tmp_path):

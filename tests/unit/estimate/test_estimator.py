@@ -31,6 +31,7 @@ def ask(known, network, **changed):
         "threads": 1,
         "virtual_ns": network.virtual_ms * 1e6,
         "features": network.features,
+        "core": "cortex-a72",
     }
     return estimator.answer(known, **(asked | changed))
 
@@ -75,6 +76,17 @@ def test_borrowed_threads_may_not_share_the_work_at_all(known, network):
 def test_a_calibration_of_the_runtime_itself_comes_first(known, network):
     own = dataclasses.replace(known[0], name="mine", runtime="litert")
     assert ask([*known, own], network, runtime="litert").calibration == "mine"
+
+
+def test_counts_for_one_core_are_never_put_into_the_fit_of_another(known, network):
+    (rpi4,) = [c for c in known if c.device_type == "rpi4"]
+    other = dataclasses.replace(rpi4, name="other core", core="cortex-a76")
+    assert ask([other, *known], network).calibration == rpi4.name
+    done = ask([other], network)
+    assert done.estimate is None
+    assert "for the cortex-a72" in done.problem
+    assert "harness devices fit" in done.problem
+    assert ask([other], network, features=None).calibration == "other core"  # its clock knows no core
 
 
 @pytest.mark.parametrize(
