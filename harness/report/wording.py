@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import starmap
 from typing import Any
 
 from harness.judging import joined
@@ -97,18 +98,23 @@ def estimate_lines(results: Iterable[Result], most: int = 8) -> list[str]:
     What they rest on and why some rest on the clock alone come last, each once.
     """
     lines: list[str] = []
-    rests_on: list[str] = []
+    rests_on: dict[str, list[list[str]]] = {}  # by calibration: the notes of each estimate
     wide: list[str] = []
     for r in results:
         if r.metric in ESTIMATES.values():
             shown, said = estimate_of(r), r.settings.get("estimate") or {}
             lines.append(f"{r.model} on {r.device_name}: {shown or joined(r.reasons)}")
-            if shown:
-                rests_on += [_calibration_of(said)] if "calibration" in said else []
+            if shown and "calibration" in said:
+                rests_on.setdefault(_calibration_of(said), []).append(list(said.get("notes", ())))
                 wide += [said["no_counts"]] if said.get("no_counts") else []
     lines = list(dict.fromkeys(lines))
     more = [f"and {len(lines) - most} more, in the report"] if len(lines) > most else []
-    return [*lines[:most], *more, *dict.fromkeys(rests_on), *dict.fromkeys(wide)]
+    return [*lines[:most], *more, *starmap(_with_shared_notes, rests_on.items()), *dict.fromkeys(wide)]
+
+
+def _with_shared_notes(line: str, notes: Sequence[Sequence[str]]) -> str:
+    """Return a line with what is noted of all its estimates; what is of some stands in the report."""
+    return "; ".join([line, *(note for note in notes[0] if all(note in others for others in notes))])
 
 
 def _calibration_of(said: Mapping[str, Any]) -> str:

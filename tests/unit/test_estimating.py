@@ -21,7 +21,7 @@ TODAY = datetime.date(2026, 12, 1)
 KNOWN = estimator.shipped()
 RESTS_ON = (
     "from calibration rpi4-ncnn (10 days old): off by 11.0% on average, 30.2% at worst,"
-    " on its own 25 networks"
+    " on its own 25 networks; by one factor of the virtual clock: the counting plugin was not there"
 )
 COUNTED = next(n for n in KNOWN[0].networks if n.name == "squeezenet")
 
@@ -161,6 +161,20 @@ def test_why_bands_are_wide_is_one_line():
     ]
     assert lines[2].startswith("from calibration rpi4-ncnn (")
     assert lines[3:] == [why]
+
+
+def test_what_is_noted_of_all_estimates_is_told_and_of_some_is_not():
+    from dataclasses import replace
+
+    found = estimating.with_estimate(seen(), bench(runtime="litert"), KNOWN, today=TODAY)
+    _, (_, row) = row_of(found)
+    settings = {
+        **row.settings,
+        "estimate": {**row.settings["estimate"], "notes": ["borrowed from ncnn", "x"]},
+    }
+    other = {**settings, "estimate": {**settings["estimate"], "notes": ["y", "borrowed from ncnn"]}}
+    rows = [replace(row, settings=settings), replace(row, model="window", settings=other)]
+    assert estimate_lines(rows)[2:] == [f"{RESTS_ON.partition(';')[0]}; borrowed from ncnn"]
 
 
 def test_many_lines_are_counted():
