@@ -22,6 +22,7 @@ from harness.soak.table import read_table
 
 TIMEOUT_S = 60.0
 SETTINGS = CollectSettings(poll_s=0.3, stall_s=60.0)
+SLOWLY = CollectSettings(poll_s=3.0, stall_s=60.0)  # where each visit keeps the board busy for seconds
 LONG_S = 3600.0
 
 Start = Callable[[float], Ledger]
@@ -69,14 +70,15 @@ def check_whole(table: SoakTable) -> None:
 
 def wait_for_windows(reach: Reach, ledger: Ledger, seq: int) -> None:
     with reach() as soaks:
-        assert eventually(lambda: soaks.status(ledger.soak_id).seq >= seq, TIMEOUT_S)
+        assert eventually(lambda: soaks.status(ledger.soak_id).seq >= seq, TIMEOUT_S, every_s=0.1)
 
 
 def test_a_soak_is_collected_to_its_end(bench: Bench, start: Start, reach: Reach) -> None:
     duration_s = 15.0 if bench.kind == "qemu" else 3.0  # a process starts slowly there
     ledger = start(duration_s)
     visits: list[Visit] = []
-    last = Collector(reach, ledger, settings=SETTINGS).run(lambda v: visits.append(v))
+    settings = SLOWLY if bench.kind == "qemu" else SETTINGS
+    last = Collector(reach, ledger, settings=settings).run(lambda v: visits.append(v))
     assert last.ended == "ended"
     table = read_table(ledger.folder)
     check_whole(table)

@@ -66,7 +66,7 @@ def test_a_runner_comes_back_after_a_reset(board: Board, tmp_path: Path) -> None
         with AgentClient.start(connection, timeout_s=TIMEOUT_S) as agent:
             client = SoakClient(agent)
             assert client.start(spec)["boot_hook"] == "hil-boot"
-            assert eventually(lambda: client.status(spec["id"]).seq > 3, TIMEOUT_S)
+            assert eventually(lambda: client.status(spec["id"]).seq > 3, TIMEOUT_S, 0.2)
             before = client.status(spec["id"])
     board.machine.reset()
     assert eventually(lambda: board.runs_in_life(spec["id"], 2), BOOT_S)

@@ -121,10 +121,25 @@ def test_hours_pass_in_seconds_though_a_collector_is_killed_and_the_machine_ends
     assert device.name not in {info.name for info in list_machines()}
 
 
-def test_a_reset_and_power_cycles_on_schedule_are_events_and_the_runner_comes_back(
-    device: Device, begin: Begin
-):
+def test_power_cycles_on_schedule_are_told_before_their_reboot(device: Device, begin: Begin):
     ledger = begin(4, power_cycle_every_s=1.5 * 3600.0)
+    collect(device, ledger)
+    table = read_table(ledger.folder)
+    kinds = [event.kind for event in table.events if event.kind in ("power_cut", "power_on", "reboot")]
+    cycles = kinds.count("power_cut")
+    assert 1 <= cycles <= 2  # one that nobody saw due in time isn't made up for
+    assert kinds.count("power_on") == kinds.count("reboot") == cycles
+    check_whole(table, 4, lives=1 + cycles)
+
+
+def test_a_reset_seen_from_another_host_on_a_machine_that_was_up_before(
+    device: Device, begin: Begin, tmp_path: Path
+):
+    (find_machine(device.name).folder / "soak.json").unlink()  # as `harness devices up` leaves it
+    assert not ensure_machine(device, Profile.TIMING, (), lifetime_s=7200.0, progress=Progress(None))
+    begun = begin(3)
+    ledger = ledger_from_device(device, begun.soak_id, tmp_path / "elsewhere")
+    assert ledger.read_spec() == begun.read_spec()
     done: list[float] = []
 
     def reset_once(visit: Visit) -> None:
@@ -135,25 +150,11 @@ def test_a_reset_and_power_cycles_on_schedule_are_events_and_the_runner_comes_ba
     collect(device, ledger, on_visit=reset_once)
     assert done
     table = read_table(ledger.folder)
-    kinds = [event.kind for event in table.events if event.kind in ("power_cut", "power_on", "reboot")]
-    cycles = kinds.count("power_cut")
-    assert kinds[0] == "reboot"  # of the reset: nobody cut the power
-    assert 1 <= cycles <= 2  # one that nobody saw due in time isn't made up for
-    # each cut is told before its reboot
-    assert [k for k in kinds[1:] if k != "power_on"] == ["power_cut", "reboot"] * cycles
-    assert kinds.count("power_on") == cycles
-    check_whole(table, 4, lives=2 + cycles)
-    assert len({life.boot_id for life in table.lives}) == 2 + cycles
-
-
-def test_from_another_host_and_on_a_machine_that_was_up_before(device: Device, begin: Begin, tmp_path: Path):
-    (find_machine(device.name).folder / "soak.json").unlink()  # as `harness devices up` leaves it
-    assert not ensure_machine(device, Profile.TIMING, (), lifetime_s=7200.0, progress=Progress(None))
-    begun = begin(1)
-    ledger = ledger_from_device(device, begun.soak_id, tmp_path / "elsewhere")
-    assert ledger.read_spec() == begun.read_spec()
-    collect(device, ledger)
-    check_whole(read_table(ledger.folder), 1)
+    check_whole(table, 3, lives=2)  # the runner came back
+    kinds = [event.kind for event in table.events]
+    assert kinds.count("reboot") == 1
+    assert "power_cut" not in kinds
+    assert table.lives[0].boot_id != table.lives[1].boot_id
     with reach_for(device, compressed=None)() as soaks:
         assert [status.state for status in soaks.list()] == ["ended"]
     assert busy_loop(device) == "R"  # it stays, and its time is nobody's to skip any more

@@ -47,11 +47,11 @@ class Bench:
         thread.join(30.0)
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 15.0) -> bool:
-    """Return whether `condition` comes true in time."""
+def eventually(condition: Callable[[], bool], within_s: float = 15.0, every_s: float = 0.02) -> bool:
+    """Return whether `condition` comes true in time. `every_s`: longer where each look keeps a board busy."""
     end = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.02)
+        time.sleep(every_s)
     return True

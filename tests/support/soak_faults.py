@@ -22,6 +22,7 @@ from support.device import emulated_device
 from support.soaking import S, command_spec
 
 TIMEOUT_S = 90.0  # a busy host
+EVERY_S = 0.2  # between two looks: each keeps the board busy
 WINDOW_S = 0.5
 CUT_S = 12.0
 BOXED_BYTES = 96 << 20
@@ -63,7 +64,7 @@ class Suffering:
                 soaks = SoakClient(agent)
                 soaks.start(spec)
                 # both children serve, and windows come
-                assert eventually(lambda: soaks.status(spec["id"]).seq >= 4, TIMEOUT_S)
+                assert eventually(lambda: soaks.status(spec["id"]).seq >= 4, TIMEOUT_S, EVERY_S)
                 self.began = soaks.status(spec["id"])
         self.ledger = Ledger.create(folder / "soaks", spec, {})
         settings = CollectSettings(poll_s=0.3, longest_poll_s=1.0)
@@ -113,7 +114,7 @@ class Suffering:
             visits[0] = self.collector.visit_once()
             return visits[0] is not None
 
-        assert eventually(visited, TIMEOUT_S)
+        assert eventually(visited, TIMEOUT_S, EVERY_S)
         assert visits[0] is not None
         return visits[0]
 
@@ -129,12 +130,12 @@ class Suffering:
             found = [e for e in self.read().events if e.kind == kind and stream in ("", e.stream)]
             return len(found) >= count
 
-        assert eventually(told, TIMEOUT_S), f"{kind}: {[e.kind for e in self.read().events]}"
+        assert eventually(told, TIMEOUT_S, EVERY_S), f"{kind}: {[e.kind for e in self.read().events]}"
 
     def wait_for_windows(self, more: int) -> Visit:
         """Collect until there are so many windows more; return the last visit."""
         first = self.collect().status.seq
-        assert eventually(lambda: self.collect().status.seq >= first + more, TIMEOUT_S)
+        assert eventually(lambda: self.collect().status.seq >= first + more, TIMEOUT_S, EVERY_S)
         return self.collect()
 
     # the faults
