@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import baselines
 from harness import plan as plans
-from harness.cli.options import add_command, add_devices_option, print_table, reports_dir
+from harness.cli.options import ActionRow, add_actions, add_command, print_table, reports_dir
 from harness.metrics import METRICS
 from harness.model import Measurement, RecordedBaseline
 from harness.store import codec, read_session
@@ -25,17 +26,13 @@ def add_parser(commands: Any) -> None:
         "numbers of finished sessions, by model and unit, and the models' files. A file is measured again\n"
         "beside the candidate; without one the numbers serve, where unit, build and settings are the same.",
     )
-    add_devices_option(parser)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, function, text, more in (
+    rows: Sequence[ActionRow] = (
         ("set", set_baseline, "record a finished session under a name", _SET),
         ("list", list_baselines, "names, and what each holds", _LIST),
         ("show", show, "the numbers of one, and what they were taken with", _SHOW),
         ("remove", remove, "remove one with its files", "Remove a baseline: its numbers and its files."),
-    ):
-        action = add_command(actions, name, text, more)
-        action.set_defaults(function=function)
-        add_devices_option(action, again=True)
+    )
+    for name, action in add_actions(parser, rows, required=True):
         if name != "list":
             action.add_argument("name", metavar="NAME", help="the baseline's name")
         if name == "set":

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import datetime
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from harness import board as boards
 from harness import deploy as deployment
 from harness import leases, model_files
 from harness.cli.devices import open_profile, running_machine
-from harness.cli.options import DEVICE_HELP, add_command, add_devices_option, select_one, whole_number
+from harness.cli.options import DEVICE_HELP, ActionRow, add_actions, add_command, select_one, whole_number
 from harness.errors import ConfigError, nearest
 from harness.progress import Progress
 from harness.units import counted, format_bytes
@@ -28,17 +28,13 @@ def add_parser(commands: Any) -> None:
         "Versions of models on a device. Its store is content-addressed: bytes that are there aren't sent\n"
         "again, a name switches to another version in one step, and versions before it stay until `gc`.",
     )
-    add_devices_option(parser)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, function, text, more in (
+    rows: Sequence[ActionRow] = (
         ("push", push, "deploy a model file and make it the active version", _PUSH),
         ("list", list_versions, "versions of a model; without one, what is active", _LIST),
         ("rollback", rollback, "make the version before the active one active", _ROLLBACK),
         ("gc", collect, "remove versions that are no longer wanted", _GC),
-    ):
-        action = add_command(actions, name, text, more)
-        action.set_defaults(function=function)
-        add_devices_option(action, again=True)
+    )
+    for name, action in add_actions(parser, rows, required=True):
         action.add_argument("device", metavar="DEVICE", help=DEVICE_HELP)
         if name == "push":
             action.add_argument("file", metavar="FILE", help="the model")

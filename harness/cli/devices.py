@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from harness import board as boards
@@ -14,8 +15,9 @@ from harness.cli import calibrate, capture, chamber, fit
 from harness.cli.check_instruments import describe_instruments
 from harness.cli.options import (
     DEVICE_HELP,
+    ActionRow,
+    add_actions,
     add_command,
-    add_devices_option,
     load_registry,
     positive_number,
     print_table,
@@ -37,9 +39,7 @@ def add_parser(commands: Any) -> None:
         "The devices of devices.toml: list them, check them, enter them; start and stop emulated ones.",
     )
     parser.set_defaults(function=list_devices)
-    add_devices_option(parser)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    for name, function, text, more in (
+    rows: Sequence[ActionRow] = (
         ("list", list_devices, "names, types, addresses, who holds them (the default)", _LIST),
         ("check", check, "connect and say what is there", _CHECK),
         (
@@ -54,10 +54,8 @@ def add_parser(commands: Any) -> None:
         ("up", up, "start an emulated device and keep it", _UP),
         ("down", down, "stop a device that `up` started", _DOWN),
         ("ssh", ssh, "open a shell on a device, or run a command there", _SSH),
-    ):
-        action = add_command(actions, name, text, more)
-        action.set_defaults(function=function)
-        add_devices_option(action, again=True)
+    )
+    for name, action in add_actions(parser, rows):
         if name == "check":
             action.add_argument("name", nargs="?", metavar="NAME", help="(default: every device)")
         elif name != "list":

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import registry as registries
 from harness.model import Device
 
+ActionRow = tuple[str, Callable[[argparse.Namespace], int], str, str]
+Actions = Iterator[tuple[str, argparse.ArgumentParser]]
 DEVICE_HELP = "unit, device type or tag:NAME; the first unit that fits"
 
 
@@ -31,6 +33,21 @@ def add_devices_option(parser: argparse.ArgumentParser, *, again: bool = False) 
         default=argparse.SUPPRESS if again else None,
         help="the devices.toml (default: searched from here upwards)",
     )
+
+
+def add_actions(parser: argparse.ArgumentParser, rows: Sequence[ActionRow], **options: Any) -> Actions:
+    """Add the actions of a command, and --devices before and after each; yield (name, its parser).
+
+    A row has name, function, help for the command's list, and the description of its own page. `options` are
+    add_subparsers'.
+    """
+    add_devices_option(parser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", **options)
+    for name, function, text, more in rows:
+        action = add_command(actions, name, text, more)
+        action.set_defaults(function=function)
+        add_devices_option(action, again=True)
+        yield name, action
 
 
 def load_registry(args: argparse.Namespace) -> registries.Registry:

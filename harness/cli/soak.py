@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from harness.cli import soak_known as known
 from harness.cli import soak_text
 from harness.cli.options import (
     DEVICE_HELP,
+    ActionRow,
+    add_actions,
     add_command,
-    add_devices_option,
     load_registry,
     print_table,
     reports_dir,
@@ -54,18 +56,14 @@ _LIST = "List the soaks that this host has collected from; with --device, those 
 
 def add_parser(commands: Any) -> None:
     parser = add_command(commands, "soak", "keep a model at work for days on a device", _SOAK)
-    add_devices_option(parser)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, function, text, more in (
+    rows: Sequence[ActionRow] = (
         ("start", start, "start one and leave it running", _START),
         ("status", status, "how one stands", _STATUS),
         ("attach", attach, "collect one until its end; judge, store and render it", _ATTACH),
         ("stop", stop, "end one early", _STOP),
         ("list", list_soaks, "soaks known here, or on a device", _LIST),
-    ):
-        action = add_command(actions, name, text, more)
-        action.set_defaults(function=function)
-        add_devices_option(action, again=True)
+    )
+    for name, action in add_actions(parser, rows, required=True):
         if name in ("status", "attach", "stop"):
             action.add_argument("id", nargs="?", metavar="ID", help="(default: the only one)")
         device_help = DEVICE_HELP if name == "start" else "where it is, if this host doesn't know it yet"
