@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.processes import ROOT
 from benchmarks.table import Goal, Row
-from harness.model import DeviceFacts, Fidelity, SoakSettings
-from harness.soak.about import About, AboutStream, about_to_plain
+from harness.model import DeviceFacts, Fidelity, SoakSettings, SoakStream
+from harness.soak.about import About, about_to_plain
 from harness.soak.spool import encode_record
 from harness.stats.histograms import bucket_of
 from harness.store.atomic import write_bytes
@@ -156,7 +156,7 @@ def _spec(hours: int, channels: list[dict[str, str]]) -> dict[str, Any]:
         device=DeviceFacts("rpi4-01", "rpi4", "ssh", "1000", "linux-aarch64", {"ram_bytes": 2 * 10**9}),
         fidelity=Fidelity.MEASURED,
         settings=settings,
-        streams=(AboutStream("main", "door", "closed loop", ("fp32",)),),
+        streams=(SoakStream("main", "door", "closed loop", ("fp32",)),),
         started_at="2026-01-01T00:00:00.000+00:00",
         harness_version="0.1.0",
         command=("harness", "soak", "start"),

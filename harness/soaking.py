@@ -16,11 +16,11 @@ from harness import board as boards
 from harness.bundles import artifact_settings
 from harness.errors import ConfigError, HarnessError
 from harness.measure.bench import Bench
-from harness.model import Device, Fidelity, Plan, PlanModel, SoakSettings, SoakTable
+from harness.model import Device, Fidelity, Plan, PlanModel, SoakSettings, SoakStream, SoakTable
 from harness.progress import Progress
 from harness.runtime_options import runtime_settings
 from harness.selection import Target
-from harness.soak.about import About, AboutStream, about_of, about_to_plain
+from harness.soak.about import About, about_of, about_to_plain
 from harness.soak.alarm import Alarm
 from harness.soak.alert_rules import parse_rules
 from harness.soak.alerts import evaluate
@@ -185,7 +185,7 @@ def _about(
         fidelity=bench.time_fidelity or Fidelity.VIRTUAL,
         settings=settings,
         streams=tuple(
-            AboutStream(s.name, s.benches[0].case.name, s.cycle, tuple(b.case.name for b in s.benches))
+            SoakStream(s.name, s.benches[0].case.name, s.cycle, tuple(b.case.name for b in s.benches))
             for s in streams
         ),
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),

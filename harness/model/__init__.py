@@ -53,6 +53,7 @@ from harness.model.soak import (
     SoakLimits,
     SoakLoad,
     SoakSettings,
+    SoakStream,
     SoakTable,
     SparseHistograms,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "SoakLimits",
     "SoakLoad",
     "SoakSettings",
+    "SoakStream",
     "SoakTable",
     "SparseHistograms",
     "SshAddress",

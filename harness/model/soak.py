@@ -73,6 +73,16 @@ class SoakTable:
 
 
 @dataclass(frozen=True)
+class SoakStream:
+    """One stream in words: the model that it begins with, its cycle, its variants from heavy to light."""
+
+    name: str
+    model: str
+    cycle: str
+    variants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SoakLimits:
     """What may drift by how much. `service_life_s` turns headroom into a slope where no slope is given."""
 

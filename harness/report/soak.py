@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import StoredRunError
-from harness.model import Run, Series, Verdict
+from harness.model import Run, Series, SoakStream, Verdict
 from harness.store.codec import from_plain
 
 SUITE = "soak"
@@ -24,16 +24,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _REMEDY = "Judge the soak again, or restore the file."
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One model, or two that take turns, with the cycle that calls it, in words."""
-
-    name: str
-    model: str
-    cycle: str
-    variants: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -146,7 +136,7 @@ class Soak:
     block_s: float
     warmup_s: float
     ended: str | None
-    streams: tuple[Stream, ...]
+    streams: tuple[SoakStream, ...]
     time_series: str
     channels: tuple[Channel, ...]
     latency: tuple[LatencyNames, ...]

@@ -9,20 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.model import DeviceFacts, Fidelity, RecordedBaseline, SoakSettings
+from harness.model import DeviceFacts, Fidelity, RecordedBaseline, SoakSettings, SoakStream
 from harness.store.codec import from_plain, to_plain
 
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class AboutStream:
-    """One stream: the model that it began with, its cycle in words, its variants from heavy to light."""
-
-    name: str
-    model: str
-    cycle: str
-    variants: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class About:
     device: DeviceFacts
     fidelity: Fidelity  # of its times
     settings: SoakSettings
-    streams: tuple[AboutStream, ...]
+    streams: tuple[SoakStream, ...]
     started_at: str  # ISO 8601, UTC
     harness_version: str
     test: str = ""  # pytest's node id; "" for `harness soak start`

@@ -13,6 +13,7 @@ from harness.soak.about import About
 from harness.soak.channels import TIME_SERIES, channel_series, latency_series
 from harness.soak.judge import judge_soak
 from harness.soak.known_good import known_good
+from harness.store.codec import to_plain
 
 SCENARIO = "soak"
 _TIMES = ("ns", "1/s", "ns/h", "1/s/h")  # units that rest on the clock's pace
@@ -43,10 +44,7 @@ def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | 
         "block_s": settings.block_s,
         "warmup_s": settings.warmup_s,
         "ended": table.ended,
-        "streams": [
-            {"name": s.name, "model": s.model, "cycle": s.cycle, "variants": list(s.variants)}
-            for s in about.streams
-        ],
+        "streams": [to_plain(stream) for stream in about.streams],
         "time_series": TIME_SERIES,
         "channels": channels,
         "latency": latency,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.model import DeviceFacts, Fidelity, SoakSettings
-from harness.soak.about import About, AboutStream, about_to_plain
+from harness.model import DeviceFacts, Fidelity, SoakSettings, SoakStream
+from harness.soak.about import About, about_to_plain
 from harness.soak.ledger import Ledger
 from harness.soak.ledger_state import Held
 from harness.soak.spool import Record
@@ -23,7 +23,7 @@ ABOUT = About(
     device=DeviceFacts("rpi4-01", "rpi4", "ssh", "1000", "linux-aarch64", {"ram_bytes": 2 * 10**9}),
     fidelity=Fidelity.MEASURED,
     settings=SoakSettings(duration_s=10.0, warmup_s=0.0),
-    streams=(AboutStream("main", "door", "closed", ("fp32",)),),
+    streams=(SoakStream("main", "door", "closed", ("fp32",)),),
     started_at="2025-01-01T00:00:00.000+00:00",
     harness_version="0.1.0",
     command=("harness", "soak", "start"),

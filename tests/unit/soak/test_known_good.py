@@ -11,9 +11,9 @@ from support.soak_tables import a_table
 
 from harness.judging import judge
 from harness.metrics import METRICS
-from harness.model import Fidelity, Outcome, RecordedBaseline, Run, SoakSettings, Verdict
+from harness.model import Fidelity, Outcome, RecordedBaseline, Run, SoakSettings, SoakStream, Verdict
 from harness.recorded import facts_of
-from harness.soak.about import About, AboutStream, about_of, about_to_plain
+from harness.soak.about import About, about_of, about_to_plain
 from harness.soak.known_good import known_good, soak_numbers
 from harness.soak.observe import observe
 
@@ -26,7 +26,7 @@ def about(baseline: RecordedBaseline | None = None, **more) -> About:
         "model": "m", "artifact_sha256": "a" * 64, "runtime": "onnxruntime", "runtime_version": "1.20.1",
         "threads": 1, "device": device, "fidelity": Fidelity.VIRTUAL,
         "settings": SoakSettings(duration_s=72 * 3600.0, window_s=300.0, compressed=True),
-        "streams": (AboutStream("main", "m", "every 300 s", ("m",)),), "started_at": "2026-01-01T00:00:00Z",
+        "streams": (SoakStream("main", "m", "every 300 s", ("m",)),), "started_at": "2026-01-01T00:00:00Z",
         "harness_version": "0.1.0", "baseline": baseline,
     }  # fmt: skip
     return About(**{**given, **more})
