@@ -62,7 +62,10 @@ def count_features(bench: Bench, known: Sequence[Calibration]) -> tuple[Features
 
 
 def read_features(bench: Bench) -> tuple[Features | None, str]:
-    """Return the features of one inference in a fresh process, or None and why."""
+    """Return the features of one inference on one thread, in a fresh process, or None and why.
+
+    They serve any number of threads: what a board makes of several is in the coefficients of its fit.
+    """
     from harness.estimate.counts import parse_counts
     from harness.estimate.features import compute_features
 
@@ -74,7 +77,8 @@ def read_features(bench: Bench) -> tuple[Features | None, str]:
         had = sum(line.startswith("W ") for line in before)
     bench.progress.say("counting a call")
     try:
-        with bench.child("counted") as (child, _):
+        # one core is emulated: several threads would count how they wait for each other there
+        with bench.child("counted", threads=1) as (child, _):
             started = time.monotonic()
             child.first()
             call_wall_s = time.monotonic() - started

@@ -33,9 +33,7 @@ def of_real(bench: Bench) -> dict[str, Any]:
     }
 
 
-def of_emulated(
-    device: Device, found: RuntimeDescriptor, case: ModelCase, look: Look, threads: int
-) -> dict[str, Any]:
+def of_emulated(device: Device, found: RuntimeDescriptor, case: ModelCase, look: Look) -> dict[str, Any]:
     """Return what the counts of an emulated device depend on, without starting it.
 
     Raises HostSetupError where the plugin can't be built.
@@ -49,7 +47,7 @@ def of_emulated(
         raise TypeError(f"{device.name} is not emulated")
     environment = runtimes.environment(case.runtime, found, boards.EMULATED_PLATFORM)
     return {
-        **_of_model(case, found.name, look, threads),
+        **_of_model(case, found.name, look, 1),
         "environment": environment.sha256,
         "settings": plain_settings(settings_for(Fidelity.VIRTUAL)),
         "machine": asdict(device.qemu),

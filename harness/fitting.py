@@ -209,12 +209,10 @@ def _timed(piece: Piece, pieces: Pieces) -> Timed:
 # -- the emulated board
 
 
-def take_emulated(
-    workbench: Workbench, device: Device, network: Network, threads: int, pieces: Pieces
-) -> Counted:
+def take_emulated(workbench: Workbench, device: Device, network: Network, pieces: Pieces) -> Counted:
     """Return what was counted of one network, kept or counted now. Raises as `count` does."""
     case = workbench.case(network.model)
-    of = fit_identity.of_emulated(device, workbench.descriptor(case), case, network.look, threads)
+    of = fit_identity.of_emulated(device, workbench.descriptor(case), case, network.look)
     kept, note = pieces.find(EMULATED, network.name, of)
     if kept is not None:
         return replace(_counted(kept, pieces), note=f"kept from {kept.taken_at}")
@@ -225,8 +223,11 @@ def take_emulated(
 
 
 def count(workbench: Workbench, device: Device, model: PlanModel) -> Counted:
-    """Time and count one network on the emulated board. Raises HostSetupError where nothing can count."""
-    bench = workbench.bench(device, model, boards.TIMING)
+    """Time and count one network on the emulated board, on one thread.
+
+    Raises HostSetupError where nothing can count.
+    """
+    bench = replace(workbench.bench(device, model, boards.TIMING), threads=1)
     seen = measure_single_stream(bench)
     wrong = [f"{c.name}: {c.observed}, expected {c.expected}" for c in seen.conditions if c.ok is False]
     if wrong:

@@ -168,7 +168,7 @@ def _take(call: _Call, network: Network) -> tuple[Timed, str]:
 
 
 def _count(call: _Call, network: Network) -> tuple[Counted, str]:
-    counted = fitting.take_emulated(call.bench_of, call.emulated, network, call.threads, call.pieces)
+    counted = fitting.take_emulated(call.bench_of, call.emulated, network, call.pieces)
     millions = counted.features.instructions / 1e6
     return counted, _with_note(
         f"{counted.virtual_ms:.4g} virtual ms, {millions:.3g} million instructions", counted.note

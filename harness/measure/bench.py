@@ -65,18 +65,19 @@ class Bench:
         batch_size: int = 1,
         cpus: Sequence[int] | None = None,
         cgroup: Mapping[str, int] | None = None,
+        threads: int | None = None,
     ) -> Iterator[tuple[Child, int]]:
         """Yield a fresh process with the model loaded and inputs set, and its load time in ns.
 
         It runs on `cpus`; None: on those that the device's entry pins. `cgroup` limits it as in
-        `AgentClient.spawn`.
+        `AgentClient.spawn`. `threads` are the runtime's; None: those of the bench.
         """
         wanted = self.board.device.pinned_cpus if cpus is None else tuple(cpus)
         child = self.board.client.spawn(
             name, env=self.env.sha256, adapter=self.env.adapter, cpus=wanted, cgroup=cgroup
         )
         try:
-            loaded = child.load(self.deployed.path, threads=self.threads, options=self.options())
+            loaded = child.load(self.deployed.path, threads=threads or self.threads, options=self.options())
             if self.signature.inputs or batch_size > 1:  # a command may make its own
                 child.set_inputs(npz_path=self.inputs_path, batch_size=batch_size)
             yield child, loaded.load_time_ns

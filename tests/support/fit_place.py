@@ -21,9 +21,10 @@ from harness.cli.main import main
 from harness.emulation import plugins
 from harness.estimate import estimator
 from harness.estimating import own_path, pieces_path
-from harness.measure.bench import Look, Observation
+from harness.measure.bench import Bench, Look, Observation
 from harness.measure.inputs import Inputs
 from harness.model import DeviceFacts, Fidelity, Measurement, Signature, TensorSpec
+from harness.progress import Progress
 from support.tiny import MODELS
 
 DEVICES = """
@@ -118,6 +119,8 @@ class Place:
         self.measured.append((device.name, bench.case.name))
         self.meanwhile(device.name, bench.case.name)
         network = self.network(bench)
+        if device.kind == "qemu":
+            assert bench.threads == 1  # one core is emulated
         ms = network.virtual_ms if device.kind == "qemu" else network.board_ms[bench.threads]
         return Observation((Measurement("latency_p50_ns", ms * 1e6, None, None, 64, Fidelity.MEASURED),))
 
@@ -131,24 +134,20 @@ class Workbench:
 
     def bench(self, device: Any, model: Any, profile: str) -> Any:
         case, place = self.case(model), self._place
+        fidelity = Fidelity.VIRTUAL if device.kind == "qemu" else Fidelity.MEASURED
         board = SimpleNamespace(
-            device=device, governor={}, facts=self.facts(device), conditions=lambda: dict(place.reading)
+            device=device,
+            governor={},
+            facts=self.facts(device),
+            conditions=lambda: dict(place.reading),
+            time_fidelity=fidelity,
         )
         signature = Signature((TensorSpec("x", (None, 3, 8, 8), "float32"),), ())
         made = Inputs(b"", hashlib.sha256(case.name.encode()).hexdigest(), 1, None, True)
         look = Look(signature, made, case.name in place.quantised, place.runtime_version)
-        return SimpleNamespace(
-            board=board,
-            case=case,
-            runtime=self.descriptor(case),
-            env=SimpleNamespace(sha256="e"),
-            look=look,
-            inputs=made,
-            signature=signature,
-            threads=self._threads,
-            progress=SimpleNamespace(say=print),
-            time_fidelity=Fidelity.VIRTUAL if device.kind == "qemu" else Fidelity.MEASURED,
-        )
+        runtime, env = self.descriptor(case), SimpleNamespace(sha256="e")
+        parts: list[Any] = [board, case, runtime, env, None, look, "inputs", self._threads, Progress(None)]
+        return Bench(*parts)
 
     def facts(self, device: Any) -> DeviceFacts:
         details = {"model": "Pi 4", "cpu_model": "A72", "kernel": self._place.kernel}

@@ -41,7 +41,8 @@ def bench(path, marks=SECOND, fault: HarnessError | None = None, of: Device | No
             file.write(marks)
 
     @contextlib.contextmanager
-    def child(name):
+    def child(name, threads):
+        assert threads == 1  # whatever the bench has
         yield SimpleNamespace(count_call=count_call, first=lambda: 1), 0
 
     file = path if path is not None and path.exists() else None
