@@ -98,6 +98,16 @@ def test_without_a_calibration_the_virtual_number_stands_alone_and_says_how_to_c
     assert "harness devices fit" in m.reasons[0]
 
 
+def test_several_threads_are_estimated_from_counts_alone():
+    counted = estimating.with_estimate(
+        seen(), bench(threads=4), KNOWN, today=TODAY, features=COUNTED.features
+    )
+    assert told(counted).value is not None
+    clock = estimating.with_estimate(seen(), bench(threads=4), KNOWN, today=TODAY, why_no_features="no cc.")
+    assert told(clock).value is None
+    assert "its clock shows waiting as work. no cc." in told(clock).reasons[0]
+
+
 @pytest.mark.parametrize("nothing", [seen(None), seen(fidelity=Fidelity.MEASURED), Observation()])
 def test_there_is_nothing_to_estimate_without_a_virtual_median(nothing):
     assert estimating.with_estimate(nothing, bench(), KNOWN, today=TODAY) is nothing
