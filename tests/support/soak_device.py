@@ -21,42 +21,16 @@ from harness.errors import ConnectionLost
 from harness.remote.failures import to_error
 from harness.remote.requests import Reply
 from harness.remote.soak import SoakClient
-from support import spools
+from support import soak_specs, spools
 
 SOAK_ID = "20250101-000000-abcd"
 
 
 def spec(soak_id: str = SOAK_ID, **changes: Any) -> dict[str, Any]:
-    """Return a spec that the device takes."""
-    variant = {
-        "name": "m",
-        "model_path": "/dev/null",
-        "env": "",
-        "adapter": "command",
-        "options": {},
-        "npz_path": "",
-        "threads": 1,
-        "env_vars": {},
-        "cgroup": {},
-    }
-    stream = {"name": "main", "cycle": {"kind": "closed"}, "variants": [variant], "switch": None}
-    return {
-        "version": 1,
-        "id": soak_id,
-        "duration_ns": 3600 * 10**9,
-        "window_ns": 10**9,
-        "restart": {"crash": True, "reboot": True, "max_per_h": 3},
-        "slice_ns": 10**9,
-        "compressed": False,
-        "max_spool_bytes": 64 << 20,
-        "reserve_bytes": 0,
-        "streams": [stream],
-        "channels": [dict(channel) for channel in spools.CHANNELS],
-        "i2c": [],
-        "pinned_cpus": [],
-        "about": {},
-        **changes,
-    }
+    """Return a spec that the device takes: its channels are those of `spools`."""
+    channels = [dict(channel) for channel in spools.CHANNELS]
+    restart = {"crash": True, "reboot": True, "max_per_h": 3}
+    return soak_specs.spec(**{"id": soak_id, "channels": channels, "restart": restart, **changes})
 
 
 class SoakDevice:

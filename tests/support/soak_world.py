@@ -22,6 +22,7 @@ from harness.agent.soak.spool import Spool
 from harness.agent.soak.watch import Watch
 from harness.agent.soak.writer import Writer
 from harness.agent.wire import Frame
+from support import soak_specs
 
 S = 10**9
 MS = 10**6
@@ -239,39 +240,14 @@ class Signals:
 
 
 def variant(name: str = "a", **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "model_path": "/m",
-        "env": "",
-        "adapter": "command",
-        "options": {},
-        "npz_path": "/in.npz",
-        "threads": 1,
-        "env_vars": {},
-        "cgroup": {},
-    } | more
+    return soak_specs.variant(**{"name": name, "model_path": "/m", "npz_path": "/in.npz", **more})
 
 
 def spec(duration_s: float = 60, window_s: float = 10, **more: Any) -> dict[str, Any]:
-    """Return a spec of one closed-loop stream."""
-    stream = {"name": "main", "cycle": {"kind": "every", "period_ns": S}, "variants": [variant()]}
-    return {
-        "version": 1,
-        "id": "20260101-000000-abcd",
-        "duration_ns": int(duration_s * S),
-        "window_ns": int(window_s * S),
-        "slice_ns": 5 * S,
-        "compressed": False,
-        "max_spool_bytes": 64 << 20,
-        "reserve_bytes": 0,
-        "restart": {"crash": True, "reboot": True, "max_per_h": 20},
-        "python": "",
-        "agent": "",
-        "channels": [],
-        "i2c": [],
-        "pinned_cpus": [],
-        "streams": [stream],
-    } | more
+    """Return a spec of one stream that is called each second."""
+    stream = soak_specs.stream(variant(), cycle={"kind": "every", "period_ns": S})
+    times = {"duration_ns": int(duration_s * S), "window_ns": int(window_s * S), "slice_ns": 5 * S}
+    return soak_specs.spec(**{"id": "20260101-000000-abcd", "streams": [stream], **times, **more})
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.connect.base import Connection
+from support import soak_specs
 
 S = 10**9
 
@@ -20,32 +21,13 @@ def command_spec(
     connection.push(Path(__file__).with_name("doubling_command.py"), script, timeout_s=60)
     connection.push(tmp_path / "model", model, timeout_s=60)
     options = {"argv": ["python3", "-I", "-S", script], "protocol": "json-lines"}
-    variant = {
-        "name": "doubling",
-        "model_path": model,
-        "env": "",
-        "adapter": "command",
-        "options": options,
-        "npz_path": "",
-        "threads": 1,
-        "env_vars": {},
-        "cgroup": {},
-    }
-    cycle = {"kind": "every", "period_ns": S // 10}
-    return {
-        "version": 1,
-        "id": f"20260102-030405-{secrets.token_hex(2)}",
-        "duration_ns": int(duration_s * S),
-        "window_ns": S // 4,
-        "slice_ns": S // 4,
-        "compressed": False,
-        "max_spool_bytes": 64 << 20,
-        "reserve_bytes": 1 << 16,
-        "restart": {"crash": True, "reboot": reboot, "max_per_h": 20},
-        "python": "",
-        "agent": "",
-        "streams": [{"name": "main", "cycle": cycle, "variants": [variant], "switch": None}],
-        "channels": [],
-        "i2c": [],
-        "pinned_cpus": [],
-    }
+    variant = soak_specs.variant(name="doubling", model_path=model, options=options)
+    return soak_specs.spec(
+        id=f"20260102-030405-{secrets.token_hex(2)}",
+        duration_ns=int(duration_s * S),
+        window_ns=S // 4,
+        slice_ns=S // 4,
+        reserve_bytes=1 << 16,
+        restart={"crash": True, "reboot": reboot, "max_per_h": 20},
+        streams=[soak_specs.stream(variant, cycle={"kind": "every", "period_ns": S // 10})],
+    )

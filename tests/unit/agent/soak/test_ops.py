@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import soak_specs
 
 from harness.agent.args import Args
 from harness.agent.faults import Fault
@@ -77,36 +78,17 @@ class Lab:
         return int(self.ask("soak_claim", id=ID, holder="desk")["token"])
 
     def spec(self, **changes: Any) -> dict[str, Any]:
-        variant = {
-            "name": "fp32",
-            "model_path": str(self.home / "model.onnx"),
-            "env": "",
-            "adapter": "command",
-            "options": {},
-            "npz_path": "",
-            "threads": 1,
-            "env_vars": {},
-            "cgroup": {},
-        }
-        stream = {"name": "main", "cycle": {"kind": "closed"}, "variants": [variant], "switch": None}
-        spec = {
-            "version": 1,
+        variant = soak_specs.variant(name="fp32", model_path=str(self.home / "model.onnx"))
+        own = {
             "id": ID,
             "duration_ns": 60 * 10**9,
-            "window_ns": 10**9,
-            "slice_ns": 10**9,
-            "compressed": False,
-            "max_spool_bytes": 64 << 20,
             "reserve_bytes": 4096,
-            "restart": {"crash": True, "reboot": True, "max_per_h": 20},
             "python": "/usr/bin/python3",
             "agent": "/home/pi/agent.pyz",
-            "streams": [stream],
+            "streams": [soak_specs.stream(variant)],
             "channels": [{"id": "t", "kind": "temp_c", "unit": "degC"}],
-            "i2c": [],
-            "pinned_cpus": [],
         }
-        return {**spec, **changes}
+        return soak_specs.spec(**{**own, **changes})
 
 
 @pytest.fixture(autouse=True)
