@@ -51,7 +51,7 @@ _ABOUT_NETWORKS = "Each network on one thread, estimated by the fit of the other
 _ABOUT_SIZES = (
     "What a calibration of one's own comes to by its number of networks: so many of the fp32 ones on one "
     "thread are drawn at random, 40 times, and the others estimated from them. Mean error, median 90% band, "
-    "and how often it held the board's time. Three are fitted by one factor."
+    "and how often it held the board's time. Three and four are fitted by one factor."
 )
 SIZES = (3, 4, 5, 6, 8, 10, 15)
 DRAWS = 40

@@ -314,7 +314,8 @@ def describe(calibration: Calibration) -> list[str]:
 
 
 def _describe(calibration: Calibration, precision: str, threads: int) -> list[str]:
-    from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL
+    from harness.estimate.calibration import FEWEST_OF_TERMS
+    from harness.estimate.model import CONFIDENCE, ONE_FACTOR
     from harness.stats.nonnegative import log_half_width
 
     fit = calibration.best_fit(precision, threads)
@@ -330,7 +331,7 @@ def _describe(calibration: Calibration, precision: str, threads: int) -> list[st
     ]
     if fit.terms == ONE_FACTOR:
         lines.append(
-            f"  by one factor of the instructions: from {len(PHYSICAL) + 1} networks on, memory counts too"
+            f"  by one factor of the instructions: from {FEWEST_OF_TERMS} networks on, memory counts too"
         )
     if fit.few:
         lines.append(f"  few networks: estimates are marked; {BETTER} or more aren't")

@@ -24,6 +24,9 @@ from harness.store.atomic import write_text
 from harness.toml_schema import Problems, Section, read_toml
 
 FORMAT = 1
+# Four would leave the three terms one degree of freedom, and bands of × or ÷ 6 to 40 in one case of ten; one
+# factor's are then × or ÷ 2 to 4 (measured, of the networks that ship)
+FEWEST_OF_TERMS = len(PHYSICAL) + 2
 SHIPPED = Path(__file__).parent / "calibrations"
 _TEXTS = (
     "name",
@@ -100,7 +103,7 @@ class Calibration:
 
 def terms_for(points: Sequence[Point]) -> tuple[str, ...]:
     """Return what so many networks allow to be fitted: the physical terms, or one factor."""
-    return PHYSICAL if len(points) > len(PHYSICAL) else ONE_FACTOR
+    return PHYSICAL if len(points) >= FEWEST_OF_TERMS else ONE_FACTOR
 
 
 def shipped(device_type: str, runtime: str) -> Calibration | None:

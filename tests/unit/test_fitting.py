@@ -74,9 +74,10 @@ def test_under_nine_it_is_marked_and_no_band_is_narrower_than_the_worst(place, c
     assert answer.estimate.high_ms / answer.estimate.board_ms >= 1 + (answer.worst_error_ratio or 0) / 2
 
 
-def test_three_networks_give_one_factor_that_says_so(place, capsys):
-    assert place.fit(*place.models(3)) == 0
-    assert "by one factor of the instructions: from 4 networks on" in capsys.readouterr().out
+@pytest.mark.parametrize("count", [3, 4])
+def test_three_or_four_networks_give_one_factor_that_says_so(place, capsys, count):
+    assert place.fit(*place.models(count)) == 0
+    assert "by one factor of the instructions: from 5 networks on" in capsys.readouterr().out
     assert any("too few networks for more" in note for note in ask(place).notes)
 
 
