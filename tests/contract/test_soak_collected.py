@@ -16,7 +16,7 @@ from harness.errors import DeviceBusy, FencedError
 from harness.model import SoakTable
 from harness.remote import AgentClient
 from harness.remote.soak import SoakClient
-from harness.soak.collector import Collector, CollectSettings, Reach, Visit, stop_soak
+from harness.soak.collector import Collector, CollectSettings, Reach, stop_soak
 from harness.soak.ledger import Ledger
 from harness.soak.table import read_table
 
@@ -74,17 +74,18 @@ def wait_for_windows(reach: Reach, ledger: Ledger, seq: int) -> None:
 
 
 def test_a_soak_is_collected_to_its_end(bench: Bench, start: Start, reach: Reach) -> None:
-    duration_s = 15.0 if bench.kind == "qemu" else 3.0  # a process starts slowly there
-    ledger = start(duration_s)
-    visits: list[Visit] = []
     settings = SLOWLY if bench.kind == "qemu" else SETTINGS
-    last = Collector(reach, ledger, settings=settings).run(lambda v: visits.append(v))
+    for duration_s in (15.0, 60.0, 240.0) if bench.kind == "qemu" else (3.0, 12.0):
+        ledger = start(duration_s)
+        last = Collector(reach, ledger, settings=settings).run()
+        table = read_table(ledger.folder)
+        calls = np.nan_to_num(table.channels["main/calls"])
+        if calls.any():
+            break  # a process starts slowly on an emulated board, on a busy host not within any given time
     assert last.ended == "ended"
-    table = read_table(ledger.folder)
     check_whole(table)
     assert table.ended == "duration"
     assert table.end_s[-1] == pytest.approx(duration_s, abs=0.5)
-    calls = np.nan_to_num(table.channels["main/calls"])
     served_s = duration_s - table.start_s[calls > 0][0]
     assert calls.sum() == pytest.approx(10 * served_s, abs=6)
     assert np.nansum(table.channels["main/errors"]) == 0
