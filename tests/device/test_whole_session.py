@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -55,6 +56,20 @@ def test_the_estimate_has_its_band_its_word_and_its_source(done):
     assert "calibration rpi4-ncnn" in row["reasons"][0]
     assert "estimate tiny.onnx on" in done.output
     assert ": estimated " in done.output
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the counting plugin needs a C compiler")
+def test_the_estimate_rests_on_counts_and_says_so(done):
+    (row,) = (r for r in done.summary()["results"] if r["fidelity"] == "estimated")
+    assert "by what the emulation counted" in row["reasons"][0], json.dumps(row, indent=1)
+    assert row["settings"]["estimate"]["calibration"] == "rpi4-ncnn"
+    assert "no_counts" not in row["settings"]["estimate"]
+
+
+def test_the_virtual_number_is_of_processes_that_nothing_counted(done):
+    (row,) = (r for r in done.summary()["results"] if r["metric"] == "latency_p50_ns")
+    assert (row["fidelity"], row["n"]) == ("virtual", 64)
+    assert row["high"] / row["low"] < 1.05
 
 
 def test_the_device_says_what_it_is(done, name):
