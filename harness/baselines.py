@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import gate, model_files, recorded
+from harness import gate, in_use, model_files, recorded
 from harness.errors import ConfigError, StoredRunError, TransientError, nearest
 from harness.judging import plan_name
 from harness.model import Budget, Outcome, RecordedBaseline, Run, Verdict
@@ -41,7 +41,6 @@ ARTIFACTS = "artifacts"
 RESERVED = ("none",)  # `--baseline none` compares nothing; MODEL=NAME is for one model
 _LOCK = ".lock"
 _CHUNK_BYTES = 1 << 20
-_IN_USE: dict[Path, int] = {}  # copies that this process measures against: descriptors, each with a lock
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
 _ARTIFACT_FILE = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]{1,16})?")
 
@@ -146,21 +145,8 @@ def artifact_path(folder: Path, entry: RecordedBaseline) -> Path | None:
 def use_artifact(folder: Path, entry: RecordedBaseline) -> Path | None:
     """Return `artifact_path`, kept there for as long as this process lives: it measures against it."""
     if entry.artifact_file is not None:
-        path = folder / entry.name / ARTIFACTS / entry.artifact_file
-        with contextlib.suppress(FileNotFoundError):
-            _use(path)
+        in_use.use(folder / entry.name / ARTIFACTS / entry.artifact_file)
     return artifact_path(folder, entry)
-
-
-def _use(path: Path) -> None:
-    """Hold a shared lock on a file until the process ends. Raises FileNotFoundError once it is gone."""
-    if path in _IN_USE:
-        return
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)  # of who removes it, which takes an instant
-        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            raise FileNotFoundError(path)
-        _IN_USE[path] = os.dup(file.fileno())
 
 
 def _digest(path: Path) -> str:
@@ -279,7 +265,7 @@ def remove(folder: Path, name: str) -> None:
     with disk_errors(place), contextlib.ExitStack() as locks:
         locks.enter_context(_held(place))
         for path in (place / ARTIFACTS).iterdir():
-            if not locks.enter_context(_unused(path)):
+            if not locks.enter_context(in_use.unused(path)):
                 raise TransientError(
                     f"a session that runs measures against its file {path.name[:12]}….",
                     where=f"baseline {name}",
@@ -317,21 +303,9 @@ def _drop_unused(folder: Path, wanted: set[str | None]) -> None:
     """Remove files that no entry names. One that a session measures against stays, until a later time."""
     for path in folder.iterdir():
         if path.name not in wanted:
-            with _unused(path) as unused:
+            with in_use.unused(path) as unused:
                 if unused:
                     path.unlink()
-
-
-@contextlib.contextmanager
-def _unused(path: Path) -> Iterator[bool]:
-    """Yield whether nobody measures against a file, nor can begin to in the block."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 @contextlib.contextmanager

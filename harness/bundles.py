@@ -79,10 +79,9 @@ def pack(artifact: Artifact, paths: Sequence[Path]) -> Artifact:
         size_bytes = staging.stat().st_size
         target = folder / sha256 / artifact.path.name
         with disk_errors(target), cache.lock(f"bundle-{sha256[:24]}"):
-            target.parent.mkdir(exist_ok=True)
-            if target.is_file() and target.stat().st_size == size_bytes:
-                cache.touch(target.parent)
-            else:
+            while not cache.use(target.parent):
+                target.parent.mkdir(exist_ok=True)
+            if not target.is_file() or target.stat().st_size != size_bytes:
                 staging.rename(target)
     finally:
         with contextlib.suppress(FileNotFoundError):

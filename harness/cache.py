@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import in_use
+
 ENV_VARIABLE = "HIL_HARNESS_CACHE"
 ENVIRONMENTS = "environments"
 BUNDLES = "bundles"
@@ -23,12 +25,13 @@ DEFAULT_CAP_BYTES = 10 << 30  # chosen: hundreds of environments, or an image wi
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An environment or bundle. `size_bytes` is allocated space, `used_at_s` the Unix time of its last use."""
+    """An environment or bundle. `size_bytes` is allocated space, `used_at_s` when it was last used (Unix)."""
 
     name: str  # with its kind: environments/…
     path: Path
     size_bytes: int
     used_at_s: float
+    in_use: bool  # by a process that lives
 
 
 def root() -> Path:
@@ -67,9 +70,12 @@ def lock(name: str) -> contextlib.AbstractContextManager[None]:
     return file_lock(folder("locks") / f"{name}.lock")
 
 
-def touch(path: Path) -> None:
-    """Note that an entry was used now."""
-    os.utime(path)
+def use(path: Path) -> bool:
+    """Note that an entry is used now, and keep it while this process lives; return whether it is there."""
+    there = in_use.use(path)
+    if there:
+        os.utime(path)
+    return there
 
 
 def sync_tree(path: Path) -> None:
@@ -89,22 +95,43 @@ def entries() -> list[CacheEntry]:
     for kind in (ENVIRONMENTS, BUNDLES):
         for path in folder(kind).iterdir():
             if path.is_dir() and not path.name.startswith("."):
-                size_bytes = sum(f.stat().st_blocks * 512 for f in path.iterdir())
-                found.append(CacheEntry(f"{kind}/{path.name}", path, size_bytes, path.stat().st_mtime))
+                with contextlib.suppress(FileNotFoundError):  # another process may be tidying up
+                    found.append(_entry(f"{kind}/{path.name}", path))
     return sorted(found, key=lambda e: (e.used_at_s, e.name))
+
+
+def _entry(name: str, path: Path) -> CacheEntry:
+    size_bytes = sum(f.stat().st_blocks * 512 for f in path.iterdir())
+    with in_use.unused(path) as unused:
+        return CacheEntry(name, path, size_bytes, path.stat().st_mtime, not unused)
 
 
 def prune(cap_bytes: int = DEFAULT_CAP_BYTES) -> tuple[str, ...]:
     """Remove what was unused for longest until the rest fits; return the names of what was removed.
 
-    Each is renamed first, so that nobody finds half of it.
+    What a process uses stays. Each is renamed first, so that nobody finds half of it.
     """
-    kept = entries()
+    found = entries()
+    size_bytes = sum(e.size_bytes for e in found)
     removed = []
-    while kept and sum(e.size_bytes for e in kept) > cap_bytes:
-        oldest = kept.pop(0)
-        doomed = oldest.path.with_name(f".gone-{oldest.path.name}-{time.time_ns()}")
-        oldest.path.rename(doomed)
-        shutil.rmtree(doomed)
-        removed.append(oldest.name)
+    for entry in found:
+        if size_bytes <= cap_bytes:
+            break
+        if _remove(entry.path):
+            size_bytes -= entry.size_bytes
+            removed.append(entry.name)
     return tuple(removed)
+
+
+def _remove(path: Path) -> bool:
+    """Remove an entry that no process uses; return whether it went, by us."""
+    doomed = path.with_name(f".gone-{path.name}-{time.time_ns()}")
+    try:
+        with in_use.unused(path) as unused:
+            if not unused:
+                return False
+            path.rename(doomed)
+    except FileNotFoundError:
+        return False
+    shutil.rmtree(doomed)
+    return True

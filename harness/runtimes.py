@@ -234,13 +234,13 @@ def environment(
     ).hexdigest()[:24]
     folder = cache.folder(cache.ENVIRONMENTS) / key
     with cache.lock(f"environment-{key}"):
-        if not (folder / "meta.json").exists():
+        if not cache.use(folder) or not (folder / "meta.json").exists():
             if progress and wanted:
                 progress(f"fetching {', '.join(wanted)} for {platform.machine}")
             cache.prune()
             _make(folder, found, wanted, platform, source)
         meta = json.loads((folder / "meta.json").read_text())
-        cache.touch(folder)
+        cache.use(folder)
     return Environment(
         sha256=meta["sha256"],
         path=folder / "env.tar.gz",

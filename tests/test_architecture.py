@@ -18,7 +18,7 @@ PACKAGE = ROOT / "harness"
 # the same as in docs/architecture.md; a folder ends with a slash
 TABLE: dict[int, tuple[str, ...]] = {
     0: ("errors", "units", "signals", "agent/", "starter/"),
-    1: ("model/", "metrics", "stats/", "toml_schema", "cache", "alignment"),
+    1: ("model/", "metrics", "stats/", "toml_schema", "in_use", "cache", "alignment"),
     2: ("emulation/", "judging", "margins"),
     3: (
         "connect/",

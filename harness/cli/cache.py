@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         for name in (*emulation.prune_cache(cap_bytes), *cache.prune(cap_bytes)):
             sys.stdout.write(f"removed {name}\n")
     rows = [(e.name, e.size_bytes, e.in_use) for e in emulation.cache_entries()]
-    rows += [(e.name, e.size_bytes, False) for e in cache.entries()]
+    rows += [(e.name, e.size_bytes, e.in_use) for e in cache.entries()]
     for name, size_bytes, in_use in rows:
         mark = "  in use" if in_use else ""
         sys.stdout.write(f"{format_bytes(size_bytes):>9}  {name}{mark}\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundles, cache
+from harness import bundles, cache, in_use
 from harness.errors import ConfigError
 from harness.model import PlanModel, RuntimeSpec
 from harness.model_files import format_of, resolve_case
@@ -122,6 +122,7 @@ def test_settings_say_of_what_it_was_made(model):
 def test_the_cache_lists_and_prunes_it(model):
     path = bundled(model).path
     assert [e.path for e in cache.entries()] == [path.parent]
+    in_use.let_go()  # as at the end of the process that made it
     assert cache.prune(cap_bytes=0) == (f"bundles/{path.parent.name}",)
     assert not path.exists()
     assert bundled(model).path.exists()  # made anew
