@@ -51,7 +51,7 @@ where the last collector stopped, from any host that reaches the device. Ctrl-C 
 Exit codes: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID, 75 INFRA_ERROR, 2 wrong use, 130 interrupted."""
 _STOP = """End a soak on its device before its time. What was seen stays there: `attach` fetches, judges and
 stores it."""
-_LIST = "List the soaks that this host has collected from; with --device, those on that device too."
+_LIST = "List the soaks that this host has started or collected; with --device, those on that device too."
 
 
 def add_parser(commands: Any) -> None:

@@ -36,6 +36,7 @@ from harness.report.wording import (
     verdict_badge,
     when,
 )
+from harness.units import counted
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,7 @@ def _note(figure: Figure) -> str:
     """Return what a figure leaves out, so that a page of many models stays small."""
     parts = []
     if figure.left_out:
-        parts.append(f"{figure.left_out} more panels are in the data only.")
+        parts.append(f"{counted(figure.left_out, 'more panel is', 'more panels are')} in the data only.")
     if figure.every > 1:
         parts.append(f"The data here have one of {figure.every} points; series.parquet of each run has all.")
     return " ".join(parts)

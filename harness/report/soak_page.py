@@ -18,7 +18,7 @@ from harness.report.soak_drift import drift_figure
 from harness.report.soak_heat import heat_figures
 from harness.report.soak_timeline import event_anchor, timeline_figure
 from harness.report.wording import Badge, verdict_badge
-from harness.units import format_duration, format_quantity, format_ratio, noun
+from harness.units import counted, format_duration, format_quantity, format_ratio, noun
 
 _MAX_SHOWN = 40  # events in the table at once; the rest unfold
 _MAX_EVENTS = 400  # in the page at all: what was judged is kept first, the figure's data have the rest
@@ -64,6 +64,7 @@ class SoakView:
     further: tuple[str, ...] = ()
     events: tuple[EventRow, ...] = ()
     more_events: tuple[EventRow, ...] = ()
+    more_said: str = ""  # over these
     events_left_out: str = ""
     alerts: tuple[AlertRow, ...] = ()
     cost: tuple[tuple[str, str], ...] = ()
@@ -127,7 +128,10 @@ def _view(
         further=tuple(figure.id for figure in further),
         events=events[:_MAX_SHOWN],
         more_events=events[_MAX_SHOWN:],
-        events_left_out=f"{left_out} more notes are in the figure's data only." if left_out else "",
+        more_said=counted(len(events) - _MAX_SHOWN, "more event") if events[_MAX_SHOWN:] else "",
+        events_left_out=f"{counted(left_out, 'more note is', 'more notes are')} in the figure's data only."
+        if left_out
+        else "",
         alerts=_alert_rows(soak),
         cost=_cost(soak),
     )

@@ -120,6 +120,20 @@ def test_judged_events_stay_in_the_table_however_many_notes_there_are(run: Run) 
     assert view.events_left_out == "601 more notes are in the figure's data only."
 
 
+@pytest.mark.parametrize(
+    ("notes", "more", "left_out"),
+    [
+        (40, "", ""),
+        (41, "1 more event", ""),
+        (401, "360 more events", "1 more note is in the figure's data only."),
+    ],
+)
+def test_one_event_more_is_singular(run: Run, notes: int, more: str, left_out: str) -> None:
+    note = {"source": "host", "kind": "link_lost", "stream": "", "text": "", "judged": "note"}
+    (view,) = views(changed(run, events=[{**note, "t_s": float(n)} for n in range(notes)]))
+    assert (view.more_said, view.events_left_out) == (more, left_out)
+
+
 def test_two_soaks_of_one_model_are_told_apart(run: Run) -> None:
     first, second = views(run, replace(run, run_id="002-soak-door"))
     assert first.title == "Soak of digits_fp32_onnx on rpi4-emulated, run 001"
