@@ -17,7 +17,7 @@ from harness.estimate import calibration as calibrations
 from harness.estimate.calibration import Calibration, terms_for
 from harness.estimate.features import NOTHING, Features
 from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL, Estimate, Fit, Point, estimate
-from harness.stats.nonnegative import FEWEST
+from harness.stats.nonnegative import FEWEST, log_half_width
 
 _REMEDY = "Calibrate one against a real board: `harness devices fit`."
 
@@ -30,9 +30,12 @@ class Answer:
     problem: str = ""  # why there is none, and what to do
     calibration: str = ""
     taken_on: str = ""  # ISO date of its counts
-    source: str = ""  # of its board times
+    board: str = ""  # that its times were taken on
+    source: str = ""  # of those times
+    statistic: str = ""  # what they are: "mean", "minimum", "p50"
     mean_error_ratio: float | None = None  # on the calibration's own networks, each left out
     worst_error_ratio: float | None = None
+    band_ratio: float | None = None  # by which a band of its own networks is above and below
     # of the calibration's own networks: name, what the board took and what the fit without it says
     points: tuple[tuple[str, float, float], ...] = ()
     notes: tuple[
@@ -188,7 +191,10 @@ def _describe(
         estimate=made,
         calibration=chosen.name,
         taken_on=chosen.taken_on,
+        board=chosen.board,
         source=chosen.source,
+        statistic=chosen.statistic,
+        band_ratio=math.exp(log_half_width(fit.residuals, len(fit.terms), made.confidence)),
         mean_error_ratio=fit.mean_error_ratio,
         worst_error_ratio=fit.worst_error_ratio,
         points=tuple(

@@ -149,6 +149,9 @@ def _agreement(axes: Any, panel: Panel) -> None:
     _scatter(axes, panel)
     every = [value for mark in panel.marks for value in (*mark.x, *mark.y)]
     low, high = min(every) / 1.3, max(every) * 1.3
+    if panel.band_ratio is not None:
+        edges = [[end * by for end in (low, high)] for by in (1 / panel.band_ratio, panel.band_ratio)]
+        axes.fill_between([low, high], *edges, color=INK, alpha=0.1, linewidth=0)
     axes.plot([low, high], [low, high], color=INK, linewidth=0.9)
     for which in ("x", "y"):
         log_axis(axes, which, high / low)

@@ -63,6 +63,7 @@ class Panel:
     limit: float | None = None  # a budget or deadline, in the unit of its axis
     verdict: Verdict | None = None  # of what it shows; stands in its title
     note: str = ""  # one line under its title
+    band_ratio: float | None = None  # of agreement: how far above and below the line the band reaches
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.gate import worst
-from harness.metrics import HIGHER, METRICS
+from harness.metrics import ESTIMATES, HIGHER, METRICS
 from harness.model import Result
 from harness.report.data import ReportData
 from harness.report.figure import PLAIN, last, subjects
 from harness.report.palette import style_class, style_mark
 from harness.report.tradeoff import is_task
-from harness.report.wording import Badge, fidelity_badge, runtime_of, value_of, verdict_badge
+from harness.report.wording import Badge, estimate_of, fidelity_badge, runtime_of, value_of, verdict_badge
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class ComparedCell:
     fidelity: Badge | None
     ratio: str = ""
     ratio_css: str = ""
+    estimate: str = ""  # of a real board, with its word and band
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ def build_glance(data: ReportData) -> Glance | None:
     rows = []
     for pair in order:
         base = picked.get((bases.get(pair[0]) or "", pair[1]))
-        cells = tuple(_compared(picked[pair][n], base[n] if base else None) for n in kept)
+        cells = tuple(
+            replace(_compared(picked[pair][n], base[n] if base else None), estimate=_estimate(data, pair, n))
+            for n in kept
+        )
         mine = [r for r in data.results if (r.model, r.device_name) == pair]
         rows.append(
             ComparedRow(
@@ -88,6 +92,14 @@ def _picked(data: ReportData, pair: tuple[str, str]) -> tuple[Result | None, ...
     mine = [r for r in absolute if r.scenario in PLAIN and r.batch_size == 1]
     found = [last(mine, lambda r, name=name: r.metric == name) for _, name in _COLUMNS]  # type: ignore[misc]
     return (*found, last(mine, is_task))
+
+
+def _estimate(data: ReportData, pair: tuple[str, str], column: int) -> str:
+    """Return what a board is estimated to show in a column; "" where nothing is estimated."""
+    name = ESTIMATES.get(_COLUMNS[column][1]) if column < len(_COLUMNS) else None
+    mine = [r for r in data.absolute if (r.model, r.device_name) == pair and r.metric == name]
+    found = last(mine, lambda r: r.batch_size == 1)
+    return estimate_of(found) if found is not None else ""
 
 
 def _compared(result: Result | None, base: Result | None) -> ComparedCell:

@@ -1,4 +1,5 @@
-"""Write a session's report beside it: report.html, summary.json, summary.md and junit.xml."""
+"""Write a session's report beside it: report.html, summary.json, summary.md and junit.xml, and
+estimates.html where estimates rest on a calibration."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.report.data import build_report
+from harness.report.estimates import PAGE
 from harness.report.junit import session_junit
 from harness.report.markdown import session_markdown
-from harness.report.render import render_html
+from harness.report.render import render_estimates, render_html
 from harness.report.summary import summary_json
 from harness.store import read_session, write_text
 
@@ -38,5 +40,8 @@ def write_report(folder: Path) -> ReportPaths:
     write_text(paths.summary_json, summary_json(data))
     write_text(paths.summary_md, session_markdown(data))
     write_text(paths.junit_xml, session_junit(data))
+    estimates = render_estimates(data)
+    if estimates is not None:  # first: the report links to it
+        write_text(folder / PAGE, estimates)
     write_text(paths.html, render_html(data))
     return paths

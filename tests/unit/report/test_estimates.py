@@ -8,22 +8,32 @@ from typing import Any
 import pytest
 
 from harness.model import Fidelity
-from harness.report.estimates import estimates
+from harness.report.estimates import PAGE, estimates
+from harness.report.estimates_page import build_estimates_page
 from harness.report.plots import draw
+from harness.report.render import render_estimates
 
 SAID = {
     "calibration": "rpi4-ncnn",
     "precision": "fp32",
     "by": "one factor of the virtual clock",
     "mean_error_ratio": 0.1,
+    "worst_error_ratio": 0.2,
+    "confidence": 0.9,
+    "band_ratio": 1.15,
+    "board": "a board",
     "source": "a README",
+    "statistic": "mean",
+    "taken_on": "2026-11-01",
+    "age_days": 3,
     "points": {"small": [10.0, 11.0], "large": [100.0, 80.0]},
 }
 
 
 def data(*said: Any) -> Any:
     return SimpleNamespace(
-        runs=[SimpleNamespace(settings={"estimate": s} if s else {}, threads=1) for s in said]
+        record=SimpleNamespace(session_id="s"),
+        runs=[SimpleNamespace(settings={"estimate": s} if s else {}, threads=1) for s in said],
     )
 
 
@@ -34,7 +44,7 @@ def test_a_panel_for_each_fit_and_a_row_for_each_network():
     assert [p.title for p in found.panels] == ["rpi4-ncnn, fp32 on 1 thread", "rpi4-ncnn, int8 on 1 thread"]
     assert "off by 10.0% on average, at worst -20.0% (large)" in found.panels[0].description
     assert found.rows[0][:6] == ("rpi4-ncnn", "fp32", "1", "one factor of the virtual clock", "small", 10.0)
-    assert found.rows[0][7] == pytest.approx(0.1)
+    assert found.rows[0][6:] == pytest.approx((11.0, 11 / 1.15, 11 * 1.15, 0.1))
     assert len(found.rows) == 4
 
 
@@ -46,3 +56,32 @@ def test_it_is_drawn():
     found = estimates(data(SAID))
     assert found is not None
     assert draw(found.panels[0], "estimates-1").startswith("<svg")
+
+
+def test_the_page_names_board_source_errors_and_the_band_of_each_network():
+    page = build_estimates_page(data(SAID))
+    assert page is not None
+    (fit,) = page.fits
+    facts = dict(fit.facts)
+    assert (facts["board"], facts["its times"], facts["networks"]) == ("a board", "mean, a README", "2")
+    assert facts["off by"].startswith("10.0% on average, 20.0% at worst")
+    assert facts["band of 90%"].startswith("× or ÷ 1.15; it holds the board's time of 1 of 2 networks")
+    small, large = fit.rows
+    assert (small.network, small.estimated, small.band) == ("small", "11.0 ms", "9.57 ms – 12.6 ms")
+    assert (large.error, large.held) == ("-20.0%", False)
+
+
+def test_the_page_is_whole_in_itself_and_leads_back():
+    text = render_estimates(data(SAID))
+    assert text is not None
+    assert 'href="report.html"' in text
+    assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert "<script" not in text
+    assert PAGE == "estimates.html"
+    assert render_estimates(data(None)) is None
+
+
+def test_a_source_is_text_on_the_page():
+    text = render_estimates(data({**SAID, "source": "<b>bold</b>"}))
+    assert text is not None
+    assert "&lt;b&gt;bold" in text

@@ -1,0 +1,100 @@
+"""The page beside the report that sets what a calibration estimates against what its board took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.model import Fidelity
+from harness.report.data import ReportData
+from harness.report.estimates import Agreement, agreements, panel_of
+from harness.report.plots import draw
+from harness.report.wording import Badge, fidelity_badge
+from harness.units import counted, format_significant, how_old
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """One network of a calibration; times in milliseconds."""
+
+    network: str
+    board: str
+    estimated: str
+    band: str
+    error: str
+    held: bool  # whether the board's time lies in the band
+
+
+@dataclass(frozen=True)
+class FitView:
+    """One fit: where its times come from, how far it is off, its drawing and its networks."""
+
+    id: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    svg: str
+    description: str
+    rows: tuple[NetworkRow, ...]
+
+
+@dataclass(frozen=True)
+class EstimatesPage:
+    title: str
+    fidelity: Badge | None
+    fits: tuple[FitView, ...]
+
+
+def build_estimates_page(data: ReportData) -> EstimatesPage | None:
+    """Return the page's texts and drawings; None where no estimate of the session rests on a calibration."""
+    fits = agreements(data)
+    if not fits:
+        return None
+    return EstimatesPage(
+        title=f"Estimates against boards · {data.record.session_id}",
+        fidelity=fidelity_badge(Fidelity.ESTIMATED),
+        fits=tuple(_view(fit, f"fit-{number}") for number, fit in enumerate(fits, 1)),
+    )
+
+
+def _view(fit: Agreement, id_: str) -> FitView:
+    panel = panel_of(fit)
+    rows = tuple(_row(fit, network) for network in sorted(fit.points, key=lambda n: fit.points[n][0]))
+    return FitView(id_, fit.title, _facts(fit, rows), draw(panel, id_), panel.description, rows)
+
+
+def _row(fit: Agreement, network: str) -> NetworkRow:
+    board, made = fit.points[network]
+    low, high = fit.band_ms(network)
+    return NetworkRow(
+        network,
+        f"{_ms(board)} ms",
+        f"{_ms(made)} ms",
+        f"{_ms(low)} ms – {_ms(high)} ms",
+        f"{fit.error_ratio(network):+.1%}",
+        low <= board <= high,
+    )
+
+
+def _facts(fit: Agreement, rows: tuple[NetworkRow, ...]) -> tuple[tuple[str, str], ...]:
+    said = fit.said
+    held = sum(row.held for row in rows)
+    return (
+        ("board", str(said.get("board", ""))),
+        ("its times", f"{said.get('statistic', '')}, {said['source']}"),
+        ("estimated by", fit.by),
+        ("calibration", f"{fit.calibration}, {how_old(int(said['age_days']))} ({said['taken_on']})"),
+        ("networks", str(len(rows))),
+        (
+            "off by",
+            f"{float(said['mean_error_ratio']):.1%} on average, {float(said['worst_error_ratio']):.1%} "
+            "at worst, each network left out of the fit",
+        ),
+        (
+            f"band of {float(said['confidence']):.0%}",
+            f"× or ÷ {fit.band_ratio:.2f}; it holds the board's time of {held} of "
+            f"{counted(len(rows), 'network')}. Wider for what is borrowed or unlike these networks.",
+        ),
+    )
+
+
+def _ms(value: float) -> str:
+    return format_significant(value)
