@@ -20,8 +20,8 @@ HEADER = "H 1 2\n"
 WINDOW = f"W {{}}\nB {{}} 1000 {NOP}{NOP}\nC {{}} 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\nE\n"
 
 
-def window(number: int) -> str:
-    return WINDOW.format(number, number, number)
+def window(number: int, passes: int = 5) -> str:
+    return WINDOW.format(number, number, number).replace(" 5 ", f" {passes} ", 1)
 
 
 def device(estimate="counts", cpu="cortex-a72", **more) -> Device:
@@ -38,7 +38,7 @@ def bench(path, marks=SECOND, fault: HarnessError | None = None, of: Device | No
         if fault is not None:
             raise fault
         with open(path, "a", encoding="ascii") as file:
-            file.write(marks)
+            file.write(marks if isinstance(marks, str) else next(marks))
 
     @contextlib.contextmanager
     def child(name, threads):
@@ -111,7 +111,37 @@ def test_a_slow_model_is_waited_for_by_what_its_first_call_took(tmp_path, monkey
     now = iter((0.0, 7.0))
     monkeypatch.setattr(counting, "time", SimpleNamespace(monotonic=lambda: next(now)))
     counting.read_features(bench(path, waits=waits))
-    assert waits == [device().timeout_s, 700.0]
+    assert waits == [device().timeout_s] * 2 + [700.0] * 2
+
+
+@pytest.mark.parametrize(
+    ("passes", "counted"),
+    [
+        ((500, 500), 1000),
+        ((2500, 500, 500), 1000),  # another program ran in the first
+        ((500, 2500, 505), 1000),
+        ((2500, 900, 500, 1300, 500), 1000),
+        ((500_000_000,), 1_000_000_000),  # what others add is no matter
+    ],
+)
+def test_it_counts_until_two_counts_agree(tmp_path, passes, counted):
+    path = tmp_path / "counts.txt"
+    path.write_text(HEADER)
+    marks = iter([window(number, count) for number, count in enumerate(passes)])
+    features, why = counting.read_features(bench(path, marks=marks))
+    assert why == ""
+    assert features is not None
+    assert features.instructions == counted
+    assert next(marks, None) is None
+
+
+def test_counts_that_never_agree_are_told(tmp_path):
+    path = tmp_path / "counts.txt"
+    path.write_text(HEADER)
+    marks = iter([window(number, 500_000 * 2**number) for number in range(5)])
+    features, why = counting.read_features(bench(path, marks=marks))
+    assert features is None
+    assert why == "what was counted differs from call to call: 1, 2, 4, 8, 16 million instructions"
 
 
 def test_a_machine_without_the_plugin_is_told(tmp_path):
