@@ -16,6 +16,8 @@ from harness.measure.latency import plain_settings, require_clock, settings_for
 from harness.model import Device, DeviceFacts, Fidelity, ModelCase
 from harness.runtimes import RuntimeDescriptor
 
+COUNTING = 2  # of how a call is counted (harness/counting.py): raise it when that changes a count
+
 
 def of_real(bench: Bench) -> dict[str, Any]:
     """Return what a network's time on the real board depends on, as far as the harness sees it."""
@@ -55,6 +57,7 @@ def of_emulated(device: Device, found: RuntimeDescriptor, case: ModelCase, look:
         "agent": build_archive()[1],
         "plugin": build_plugin().parent.name,  # of QEMU, the source and the compiler
         "schedule": cores.FORMAT,
+        "counting": COUNTING,
     }
 
 

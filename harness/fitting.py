@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness import board as boards
-from harness import counting, fit_identity
+from harness import counting, fit_identity, units
 from harness.errors import ConfigError, HostSetupError, ModelRejected
 from harness.estimating import NS_PER_MS, VIRTUAL_METRIC, calibration_name, precision_of
 from harness.fit_pieces import EMULATED, REAL, Piece, Pieces, broken
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
 
 FEWEST = 3  # networks of one runtime and precision: fewer leave nothing to judge a fit by
+WIDE_HALF = math.log(3)  # of a band, as a log: from a third to three times (chosen)
 CLOCK_REMEDY = "Find what sets its CPUs' frequencies (cooling, supply, governor), then measure again."
 BETTER = 9  # from here on estimates aren't marked (`estimate.model.FEW`)
 
@@ -322,13 +323,16 @@ def _describe(calibration: Calibration, precision: str, threads: int) -> list[st
     residuals = dict(zip((n.name for n in calibration.networks), fit.residuals, strict=True))
     worst = max(residuals, key=lambda name: abs(residuals[name]))
     half = log_half_width(fit.residuals, len(fit.terms), CONFIDENCE)
-    on = f"{threads} thread{'s' if threads > 1 else ''}"
+    on = units.counted(threads, "thread")
     lines = [
         f"{calibration.name}: {precision} on {on}: {_networks(fit.n)}, off by {fit.mean_error_ratio:.1%} "
         f"on average, {fit.worst_error_ratio:.1%} at worst ({worst}), each left out",
-        f"  {CONFIDENCE:.0%} band of an estimate: {math.expm1(-half):+.0%} to {math.expm1(half):+.0%}, wider "
-        "for a network unlike these",
+        f"  {CONFIDENCE:.0%} band of an estimate: {_band(half)}, wider for a network unlike these",
     ]
+    if half > WIDE_HALF:
+        lines.append(
+            f"  too wide to be of use: more networks, or leave out what is unlike the others ({worst}?)"
+        )
     if fit.terms == ONE_FACTOR:
         lines.append(
             f"  by one factor of the instructions: from {FEWEST_OF_TERMS} networks on, memory counts too"
@@ -338,8 +342,14 @@ def _describe(calibration: Calibration, precision: str, threads: int) -> list[st
     return lines
 
 
+def _band(half: float) -> str:
+    if half > WIDE_HALF:
+        return f"× or ÷ {math.exp(half):.2g}"
+    return f"{math.expm1(-half):+.0%} to {math.expm1(half):+.0%}"
+
+
 def _networks(count: int) -> str:
-    return f"{count} network{'' if count == 1 else 's'}"
+    return units.counted(count, "network")
 
 
 def say(problem: Condition) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -79,6 +80,15 @@ def test_three_or_four_networks_give_one_factor_that_says_so(place, capsys, coun
     assert place.fit(*place.models(count)) == 0
     assert "by one factor of the instructions: from 5 networks on" in capsys.readouterr().out
     assert any("too few networks for more" in note for note in ask(place).notes)
+
+
+def test_a_calibration_that_is_of_no_use_says_so(place, capsys, monkeypatch):
+    wild = {n.name: dataclasses.replace(n, board_ms={1: 3.0 * 10**i}) for i, n in enumerate(NETWORKS[:5])}
+    monkeypatch.setattr(fit_place, "NETWORKS", list(wild.values()))
+    assert place.fit(*place.models(5)) == 0
+    said = capsys.readouterr().out
+    assert "90% band of an estimate: × or ÷ " in said
+    assert "too wide to be of use: more networks, or leave out what is unlike the others (n" in said
 
 
 def test_threads_and_precisions_are_kept_beside_each_other(place, capsys):
