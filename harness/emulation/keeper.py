@@ -1,7 +1,8 @@
 """The process between the harness and one QEMU: QEMU never outlives what it was started for.
 
-Runs as `python -I -S keeper.py FOLDER PARENT_PID`, in a session of its own, stdlib only. It ends QEMU and
-removes FOLDER when
+Runs as `python -I -S keeper.py FOLDER PARENT_PID [DESCRIPTOR ...]`, in a session of its own, stdlib only. The
+descriptors keep what QEMU reads in the cache; they are closed once QEMU is gone. It ends QEMU and removes
+FOLDER when
 - the harness ends, however it ends: its standard input (a pipe that only the harness holds) reaches its
   end, or the pidfd of PARENT_PID fires, which also covers a fork of the harness that kept the pipe open;
 - it is told to by SIGTERM;
@@ -28,7 +29,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 PR_SET_PDEATHSIG = 1
 LEASE_POLL_S = 60.0  # chosen: in case the wall clock is stepped
@@ -140,8 +141,9 @@ def parent_handle(parent_pid: int) -> int | None:
 class Keeper:
     """One QEMU and the conditions under which it must end."""
 
-    def __init__(self, folder: str, parent_pid: int) -> None:
+    def __init__(self, folder: str, parent_pid: int, held_fds: Sequence[int] = ()) -> None:
         self.folder = folder
+        self.held_fds = held_fds
         self.supervised = False
         self.told_to_end = False
         self.told_to_start = False
@@ -249,15 +251,17 @@ class Keeper:
             self.process.kill()
             self.process.wait()
         self.end_companion()
+        for fd in self.held_fds:
+            os.close(fd)  # before FOLDER goes, by which others know that the machine is gone
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def main(folder: str, parent_pid: int) -> int:
+def main(folder: str, parent_pid: int, held_fds: Sequence[int] = ()) -> int:
     """Keep one machine; see the module's text."""
     if os.fork() != 0:
         os._exit(0)  # belongs to init, so that it never becomes a zombie of who started it
     os.chdir("/")  # stands in no folder's way
-    keeper = Keeper(folder, parent_pid)
+    keeper = Keeper(folder, parent_pid, held_fds)
     try:
         keeper.run()
     finally:
@@ -266,4 +270,4 @@ def main(folder: str, parent_pid: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), [int(fd) for fd in sys.argv[3:]]))

@@ -139,7 +139,7 @@ def _launch(
         keeper.write_json(str(folder / "lease.json"), {"expires_at_s": time.time() + (lifetime_s or 0)})
         machine = Machine(folder, image, board, info)
         write_spec(machine, snapshot / "state" if snapshot else None, extra_arguments)
-        machine.adopt(_start_keeper(folder, fds))
+        machine.adopt(_start_keeper(folder, lock_fd, fds[1:]))
         wait_ready(machine, RESTORE_TIMEOUT_S if snapshot else COLD_BOOT_TIMEOUT_S, cold=snapshot is None)
         info["ssh_port"] = machine.ssh_port
         keeper.write_json(str(folder / "info.json"), info)
@@ -186,10 +186,14 @@ def companion() -> dict[str, Any]:
     }
 
 
-def _start_keeper(folder: Path, inherited_fds: list[int]) -> int:
-    """Start the keeper; return the pipe end whose closing, by us or by our death, ends the machine."""
+def _start_keeper(folder: Path, lock_fd: int, held_fds: Sequence[int]) -> int:
+    """Start the keeper; return the pipe end whose closing, by us or by our death, ends the machine.
+
+    It has `lock_fd` for as long as it lives, `held_fds` (`hold`) until its QEMU has ended.
+    """
     read_fd, write_fd = os.pipe()
-    argv = [sys.executable, "-I", "-S", keeper.__file__, str(folder), str(os.getpid())]
+    held = [str(fd) for fd in held_fds]
+    argv = [sys.executable, "-I", "-S", keeper.__file__, str(folder), str(os.getpid()), *held]
     try:
         with (folder / "qemu.log").open("ab") as log:
             subprocess.run(
@@ -197,7 +201,7 @@ def _start_keeper(folder: Path, inherited_fds: list[int]) -> int:
                 stdin=read_fd,
                 stdout=log,
                 stderr=log,
-                pass_fds=inherited_fds,
+                pass_fds=(lock_fd, *held_fds),
                 start_new_session=True,  # Ctrl-C in the terminal is for the harness alone
                 timeout=LAUNCH_TIMEOUT_S,
                 check=True,

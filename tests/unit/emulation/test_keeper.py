@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -146,3 +147,14 @@ def test_broken_json_reads_as_nothing(tmp_path):
     keeper.write_json(str(path), {"a": 1})
     assert keeper.read_json(str(path)) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_qemu_read_is_let_go_before_the_folder_tells_that_the_machine_is_gone(tmp_path, monkeypatch):
+    held = os.open(tmp_path / "use.lock", os.O_CREAT | os.O_RDWR)
+    seen: list[bool] = []
+    monkeypatch.setattr(
+        keeper.shutil, "rmtree", lambda *_, **__: seen.append(Path(f"/proc/self/fd/{held}").exists())
+    )
+    ended = SimpleNamespace(process=None, end_companion=lambda: None, held_fds=[held], folder=str(tmp_path))
+    keeper.Keeper.end(ended)
+    assert seen == [False]
