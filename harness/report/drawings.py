@@ -147,8 +147,7 @@ def _scatter(axes: Any, panel: Panel) -> None:
 def _agreement(axes: Any, panel: Panel) -> None:
     """Draw estimates against what was taken, both logarithmic, with the line on which they agree."""
     _scatter(axes, panel)
-    every = [value for mark in panel.marks for value in (*mark.x, *mark.y)]
-    low, high = min(every) / 1.3, max(every) * 1.3
+    low, high = _around([value for mark in panel.marks for value in (*mark.x, *mark.y)])
     if panel.band_ratio is not None:
         edges = [[end * by for end in (low, high)] for by in (1 / panel.band_ratio, panel.band_ratio)]
         axes.fill_between([low, high], *edges, color=INK, alpha=0.1, linewidth=0)
@@ -156,6 +155,22 @@ def _agreement(axes: Any, panel: Panel) -> None:
     for which in ("x", "y"):
         log_axis(axes, which, high / low)
     axes.set(xlim=(low, high), ylim=(low, high))
+
+
+def _errors(axes: Any, panel: Panel) -> None:
+    """Draw errors in percent over what was taken, which is logarithmic, with the strip of the band."""
+    _scatter(axes, panel)
+    low, high = _around([value for mark in panel.marks for value in mark.x])
+    if panel.band_ratio is not None:
+        edges = [(by - 1) * 100 for by in (1 / panel.band_ratio, panel.band_ratio)]
+        axes.axhspan(*edges, color=INK, alpha=0.1, linewidth=0)
+    axes.axhline(0, color=INK, linewidth=0.9)
+    log_axis(axes, "x", high / low)
+    axes.set(xlim=(low, high))
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    return min(values) / 1.3, max(values) * 1.3
 
 
 def _forest(axes: Any, panel: Panel) -> None:
@@ -209,6 +224,7 @@ KINDS: dict[str, Callable[[Any, Panel], None]] = {
     "bars": _bars,
     "scatter": _scatter,
     "agreement": _agreement,
+    "errors": _errors,
     "forest": _forest,
 }
 

@@ -41,6 +41,11 @@ class Agreement:
         made = self.points[network][1]
         return made / self.band_ratio, made * self.band_ratio
 
+    def holds(self, network: str) -> bool:
+        """Return whether the board's time lies in the estimate's band."""
+        low, high = self.band_ms(network)
+        return low <= self.points[network][0] <= high
+
 
 def agreements(data: ReportData) -> list[Agreement]:
     """Return the fits that the estimates rest on, each once: calibration, precision, threads and way."""

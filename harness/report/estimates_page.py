@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from harness.model import Fidelity
 from harness.report.data import ReportData
 from harness.report.estimates import Agreement, agreements, panel_of
+from harness.report.figure import Mark, Panel
 from harness.report.plots import draw
 from harness.report.wording import Badge, fidelity_badge
 from harness.units import counted, format_significant, how_old
@@ -31,8 +32,7 @@ class FitView:
     id: str
     title: str
     facts: tuple[tuple[str, str], ...]
-    svg: str
-    description: str
+    panels: tuple[tuple[str, str, str], ...]  # title, drawing, in words
     rows: tuple[NetworkRow, ...]
 
 
@@ -56,9 +56,36 @@ def build_estimates_page(data: ReportData) -> EstimatesPage | None:
 
 
 def _view(fit: Agreement, id_: str) -> FitView:
-    panel = panel_of(fit)
+    drawn = (("Estimated against the board", panel_of(fit)), ("Error", _errors_of(fit)))
+    panels = tuple(
+        (title, draw(panel, f"{id_}-{number}"), panel.description)
+        for number, (title, panel) in enumerate(drawn, 1)
+    )
     rows = tuple(_row(fit, network) for network in sorted(fit.points, key=lambda n: fit.points[n][0]))
-    return FitView(id_, fit.title, _facts(fit, rows), draw(panel, id_), panel.description, rows)
+    return FitView(id_, fit.title, _facts(fit, rows), panels, rows)
+
+
+def _errors_of(fit: Agreement) -> Panel:
+    """Return the drawing of the errors, which that of the times is too small to show."""
+    percents = {network: fit.error_ratio(network) * 100 for network in fit.points}
+    beyond = [network for network in fit.points if not fit.holds(network)]
+    return Panel(
+        "errors",
+        fit.title,
+        f"Errors from {min(percents.values()):+.1f}% to {max(percents.values()):+.1f}%; the strip is the "
+        f"band. Outside it: {', '.join(beyond) or 'none'}.",
+        "board, ms",
+        f"error of the {Fidelity.ESTIMATED}, %",
+        (
+            Mark(
+                fit.calibration,
+                0,
+                tuple(board for board, _ in fit.points.values()),
+                tuple(percents.values()),
+            ),
+        ),
+        band_ratio=fit.band_ratio,
+    )
 
 
 def _row(fit: Agreement, network: str) -> NetworkRow:
@@ -70,7 +97,7 @@ def _row(fit: Agreement, network: str) -> NetworkRow:
         f"{_ms(made)} ms",
         f"{_ms(low)} ms – {_ms(high)} ms",
         f"{fit.error_ratio(network):+.1%}",
-        low <= board <= high,
+        fit.holds(network),
     )
 
 

@@ -69,6 +69,10 @@ def test_the_page_names_board_source_errors_and_the_band_of_each_network():
     small, large = fit.rows
     assert (small.network, small.estimated, small.band) == ("small", "11.0 ms", "9.57 ms – 12.6 ms")
     assert (large.error, large.held) == ("-20.0%", False)
+    (_, agreement, _), (_, errors, words) = fit.panels
+    assert agreement.startswith("<svg")
+    assert errors.startswith("<svg")
+    assert words == "Errors from -20.0% to +10.0%; the strip is the band. Outside it: large."
 
 
 def test_the_page_is_whole_in_itself_and_leads_back():
