@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable
 
 from harness.metrics import HIGHER, LOWER, METRICS
-from harness.model import Budget, Judgement, Measurement, Verdict
-from harness.units import format_apart
+from harness.model import Budget, Fidelity, Judgement, Measurement, Verdict
+from harness.units import format_apart, format_quantity
 
 RULES = ("confidence", "point")
 
@@ -124,7 +124,7 @@ def _judge_confidence(
         return Verdict.PASS, ()
     if good is not None and not _within(good, limit, direction):
         bound, shown = _apart(m, good, limit)
-        what = f"{_named(m)}: even its {good_side} bound, {bound}, is {_beyond(direction)}"
+        what = f"{_named(m)}{_estimated(m)}: even its {good_side} bound, {bound}, is {_beyond(direction)}"
         return Verdict.FAIL, (f"{what} {name.format(shown)}",)
     if bad is None:
         value, shown = _apart(m, m.value, limit)
@@ -132,9 +132,20 @@ def _judge_confidence(
         return Verdict.INCONCLUSIVE, (f"{what} {name.format(shown)}", *m.reasons)
     value, shown = _apart(m, m.value, limit)
     bound = _apart(m, bad, limit)[0]
-    what = f"{_named(m)} of {value}: its {bad_side} bound, {bound}, is {_beyond(direction)}"
+    of = _estimated(m) or f" of {value}"
+    what = f"{_named(m)}{of}: its {bad_side} bound, {bound}, is {_beyond(direction)}"
     side = f", and its {good_side} bound isn't" if good is not None else ""
     return Verdict.INCONCLUSIVE, (f"{what} {name.format(shown)}{side}", *m.reasons)
+
+
+def _estimated(m: Measurement) -> str:
+    """Return " of an estimated 77 ms (66 ms – 90 ms)": an estimate stands nowhere without its band."""
+    if m.fidelity is not Fidelity.ESTIMATED or None in (m.value, m.low, m.high):
+        return ""
+    row = METRICS.get(m.metric)
+    unit = row.unit if row else "1"
+    value, low, high = (format_quantity(number, unit) for number in (m.value, m.low, m.high))
+    return f" of an estimated {value} ({low} – {high})"
 
 
 def _named(m: Measurement) -> str:

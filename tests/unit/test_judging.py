@@ -261,3 +261,20 @@ def test_of_what_there_may_be_none_the_count_is_told():
     )
     assert judge(m, None, "lower").reasons == ("crashes: 2, expected none", "the first at 3 h")
     assert judge(replace(m, value=0.0, low=0.0, high=0.0), None, "lower").verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (
+            80e6,
+            "m of an estimated 77.0 ms (66.0 ms – 90.0 ms): its upper bound, 90.0 ms, is above its budget",
+        ),
+        (50e6, "m of an estimated 77.0 ms (66.0 ms – 90.0 ms): even its lower bound, 66.0 ms, is above its"),
+    ],
+)
+def test_an_estimate_is_told_with_its_word_and_both_ends_of_its_band(limit, says):
+    metric = "estimated_latency_p50_ns"
+    told = Measurement(metric, 77e6, 66e6, 90e6, 25, Fidelity.ESTIMATED)
+    reasons = judge(told, Budget("m", "t", metric, limit, Fidelity.ESTIMATED), "lower").reasons
+    assert says.replace("m of", f"{metric} of") in reasons[0]
