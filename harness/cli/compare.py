@@ -125,7 +125,7 @@ def _run_side(folder: Path) -> Side:
 # --- how it is printed ----------------------------------------------------------------------------
 
 Names = tuple[str, str]
-_HEAD = ("model", "unit", "metric", "A", "B", "change", "90% interval", "margin", "verdict")
+_HEAD = ("model", "unit", "metric", "A", "B", "fidelity", "change", "90% interval", "margin", "verdict")
 
 
 def _text(found: Pairing, names: Names, verdict: Verdict, doubts: tuple[str, ...]) -> str:
@@ -178,6 +178,7 @@ def _cells(r: Result) -> tuple[str, ...]:
         _name(r),
         "–" if c.baseline is None else format_quantity(c.baseline, row.unit),
         "–" if c.candidate is None else format_quantity(c.candidate, row.unit),
+        r.fidelity.value if r.fidelity else "–",
         "–" if c.value is None else signed_effect(c, c.value, row),
         "exact" if c.low is not None and c.low == c.high else interval,
         "–" if r.margin is None else format_margin(r.margin, row),
@@ -189,8 +190,8 @@ def _json(found: Pairing, names: Names, verdict: Verdict, doubts: tuple[str, ...
     rows = [
         {
             "model": r.model, "device": r.device_name, "metric": r.metric, "scenario": r.scenario,
-            "batch_size": r.batch_size, "comparison": codec.to_plain(r.comparison), "margin": r.margin,
-            "verdict": r.verdict, "reasons": list(r.reasons),
+            "batch_size": r.batch_size, "fidelity": r.fidelity, "comparison": codec.to_plain(r.comparison),
+            "margin": r.margin, "verdict": r.verdict, "reasons": list(r.reasons),
         }
         for r in found.results
     ]  # fmt: skip

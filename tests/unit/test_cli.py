@@ -403,7 +403,7 @@ def test_the_comparison_as_json_and_markdown(capsys, place):
     assert (p50["comparison"]["method"], p50["margin"]) == ("recorded", 0.001)
     _, out, _ = call(capsys, "compare", "one", "two", "--format", "markdown")
     assert out.startswith("**FAIL**: B `two` against A `one`")
-    assert "| model | unit | metric | A | B | change |" in out
+    assert "| model | unit | metric | A | B | fidelity | change |" in out
 
 
 def test_nothing_in_common_or_a_damaged_side_is_invalid(capsys, place):
