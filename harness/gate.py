@@ -308,7 +308,8 @@ def _unmet_budgets(budgets: Iterable[Budget], results: Iterable[Result], plan: P
             lines[key] = f"{b.metric}{scope} has a budget, and {what}"
         elif not any(_accepts(plan, r) for r in found):
             seen = ", ".join(sorted({str(r.fidelity) for r in found}))
-            lines[key] = f"{b.metric}{scope} is {seen}; the plan accepts {accepted}"
+            estimates = ", and no estimates" if b.metric in ESTIMATES.values() else ""
+            lines[key] = f"{b.metric}{scope} is {seen}; the plan accepts {accepted}{estimates}"
     return list(lines.values())
 
 

@@ -144,10 +144,11 @@ def _from_memory(task: Task, kind: str) -> Observation:
 
 def _single_stream(task: Task) -> Observation:
     """Measure, and set beside a virtual median what a real board would take."""
-    seen = measure_single_stream(task.bench, task.in_doubt)
     if not estimating.is_estimated(task.bench):
-        return seen
+        return measure_single_stream(task.bench, task.in_doubt)
+    # first: a broken file is told before the time for measuring is spent
     known = estimating.known_calibrations(task.session.options.reports_dir)
+    seen = measure_single_stream(task.bench, task.in_doubt)
     features, why_not = counting.count_features(task.bench, known)
     why_not = task.session.workbench.why_no_counts(task.target.device) or why_not
     return estimating.with_estimate(

@@ -261,3 +261,17 @@ def test_scenarios_are_measured_as_the_plan_says(monkeypatch):
         (1e6, 2e6, {}),
         (8, {}),
     ]
+
+
+def test_a_broken_calibration_is_told_before_anything_is_measured(tmp_path, monkeypatch):
+    broken = tmp_path / "estimates" / "own.toml"
+    broken.parent.mkdir()
+    broken.write_text("schema_version = 9\n")
+    measured: list[Any] = []
+    monkeypatch.setattr(kinds, "measure_single_stream", lambda *args: measured.append(args))
+    session: Any = SimpleNamespace(options=SimpleNamespace(reports_dir=tmp_path))
+    bench: Any = SimpleNamespace(time_fidelity=Fidelity.VIRTUAL)
+    task: Any = SimpleNamespace(bench=bench, session=session, in_doubt=None)
+    with pytest.raises(ConfigError, match=r"own\.toml"):
+        kinds._single_stream(task)
+    assert not measured
