@@ -98,14 +98,15 @@ def estimate_lines(results: Iterable[Result], most: int = 8) -> list[str]:
     What they rest on and why some rest on the clock alone come last, each once.
     """
     lines: list[str] = []
-    rests_on: dict[str, list[list[str]]] = {}  # by calibration: the notes of each estimate
+    rests_on: dict[str, list[list[str]]] = {}  # by calibration: each estimate's notes, in short
     wide: list[str] = []
     for r in results:
         if r.metric in ESTIMATES.values():
             shown, said = estimate_of(r), r.settings.get("estimate") or {}
             lines.append(f"{r.model} on {r.device_name}: {shown or joined(r.reasons)}")
             if shown and "calibration" in said:
-                rests_on.setdefault(_calibration_of(said), []).append(list(said.get("notes", ())))
+                heads = [note.partition(":")[0] for note in said.get("notes", ())]
+                rests_on.setdefault(_calibration_of(said), []).append(heads)
                 wide += [said["no_counts"]] if said.get("no_counts") else []
     lines = list(dict.fromkeys(lines))
     more = [f"and {len(lines) - most} more, in the report"] if len(lines) > most else []
@@ -120,7 +121,7 @@ def _with_shared_notes(line: str, notes: Sequence[Sequence[str]]) -> str:
 def _calibration_of(said: Mapping[str, Any]) -> str:
     """Return what an estimate rests on: the calibration's name, its age and its error on its own networks."""
     return (
-        f"from calibration {said['calibration']} ({how_old(said['age_days'])}): off by "
+        f"from calibration {said['calibration']}, {said['precision']} ({how_old(said['age_days'])}): off by "
         f"{said['mean_error_ratio']:.1%} on average, {said['worst_error_ratio']:.1%} at worst, on its own "
         f"{counted(said['networks'], 'network')}"
     )

@@ -20,8 +20,8 @@ from harness.report.wording import estimate_lines, estimate_of
 TODAY = datetime.date(2026, 12, 1)
 KNOWN = estimator.shipped()
 RESTS_ON = (
-    "from calibration rpi4-ncnn (10 days old): off by 11.0% on average, 30.2% at worst,"
-    " on its own 25 networks; by one factor of the virtual clock: the counting plugin was not there"
+    "from calibration rpi4-ncnn, fp32 (10 days old): off by 11.0% on average, 30.2% at worst,"
+    " on its own 25 networks; by one factor of the virtual clock"
 )
 COUNTED = next(n for n in KNOWN[0].networks if n.name == "squeezenet")
 
@@ -169,7 +169,7 @@ def test_why_bands_are_wide_is_one_line():
         "door on rpi4-emulated",
         "window on rpi4-emulated",
     ]
-    assert lines[2].startswith("from calibration rpi4-ncnn (")
+    assert lines[2].startswith("from calibration rpi4-ncnn, fp32 (")
     assert lines[3:] == [why]
 
 
@@ -180,9 +180,9 @@ def test_what_is_noted_of_all_estimates_is_told_and_of_some_is_not():
     _, (_, row) = row_of(found)
     settings = {
         **row.settings,
-        "estimate": {**row.settings["estimate"], "notes": ["borrowed from ncnn", "x"]},
+        "estimate": {**row.settings["estimate"], "notes": ["borrowed from ncnn: a", "x"]},
     }
-    other = {**settings, "estimate": {**settings["estimate"], "notes": ["y", "borrowed from ncnn"]}}
+    other = {**settings, "estimate": {**settings["estimate"], "notes": ["y", "borrowed from ncnn: b"]}}
     rows = [replace(row, settings=settings), replace(row, model="window", settings=other)]
     assert estimate_lines(rows)[2:] == [f"{RESTS_ON.partition(';')[0]}; borrowed from ncnn"]
 
