@@ -106,8 +106,14 @@ def answer(
         return Answer(None, problem=f"calibration {chosen.name}: {error}")
     if fit.few:
         notes.append(f"only {fit.n} networks")
-    notes += [f"{trait} lies outside the calibration's range" for trait in made.outside]
+    notes += [f"{_in_words(trait)} outside the calibration's range" for trait in made.outside]
     return _describe(chosen, fit, chosen.points(precision, threads), made, notes)
+
+
+def _in_words(trait: str) -> str:
+    """Return one of `model.traits` as a reader knows it: "cycles" is a network's length."""
+    term, _, per = trait.partition(" per ")
+    return f"{term.replace('_', ' ')} per {per.removesuffix('s')}" if per else "length"
 
 
 def _choose(of_type: Iterable[Calibration], runtime: str, precision: str, threads: int) -> Calibration | None:

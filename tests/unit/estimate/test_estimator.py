@@ -125,3 +125,17 @@ def test_one_that_can_t_be_borrowed_from_stands_in_nobody_s_way(known, network):
     assert answer.calibration == rpi4.name
     assert answer.estimate is not None
     assert ask([own, *known], network, runtime="onnxruntime").calibration == "own"
+
+
+def test_what_lies_outside_the_range_is_told_in_words(known, network):
+    tiny = dataclasses.replace(
+        network.features, cycles=1_000_000, missed_by_loads=(0, 0), missed_by_stores=(0, 0)
+    )
+    assert ask(known, network, features=tiny).notes[:2] == (
+        "length outside the calibration's range",
+        "memory lines per cycle outside the calibration's range",
+    )
+    assert (
+        ask(known, network, features=None, virtual_ns=1e6).notes[-1]
+        == "length outside the calibration's range"
+    )
