@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support import records
 
-from harness.model import Fidelity
+from harness.model import Fidelity, Measurement
+from harness.report import write_report
 from harness.report.estimates import PAGE, estimates
 from harness.report.estimates_page import build_estimates_page
 from harness.report.plots import draw
@@ -89,3 +93,21 @@ def test_a_source_is_text_on_the_page():
     text = render_estimates(data({**SAID, "source": "<b>bold</b>"}))
     assert text is not None
     assert "&lt;b&gt;bold" in text
+
+
+def test_the_report_has_it_beside_the_virtual_latency_and_links_to_the_page(tmp_path):
+    made = Measurement(
+        "estimated_latency_p50_ns", 77e6, 66e6, 90e6, 25, Fidelity.ESTIMATED, "single_stream", 1
+    )
+    runs = [
+        replace(r, measurements=(*r.measurements, made), settings={**r.settings, "estimate": SAID})
+        if r.scenario == "single_stream"
+        else r
+        for r in records.model_runs("digits_fp32_onnx")
+    ]
+    paths = write_report(records.write_session(tmp_path, records.session(), runs))
+    text = paths.html.read_text(encoding="utf-8")
+    glance = text.split('id="glance"')[1].split("</section>")[0]
+    assert re.search(r"virtual</span></span><span[^>]*>estimated 77.0 ms \(66.0 ms – 90.0 ms\)", glance)
+    assert f'<a href="{PAGE}">' in text
+    assert (paths.html.parent / PAGE).read_text(encoding="utf-8").count('<tr><th scope="row">') == 2
