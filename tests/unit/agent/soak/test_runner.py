@@ -139,6 +139,25 @@ def test_a_child_that_hangs_is_ended_as_a_crash(tmp_path: Path) -> None:
     assert len(it.windows()) == 30
 
 
+def test_a_child_that_answered_while_the_runner_was_away_is_not_late(tmp_path: Path) -> None:
+    it = stage(tmp_path, duration_s=600)
+    sync, syncs = it.disk.sync, []
+
+    def stuck_once(descriptor: int) -> None:
+        syncs.append(descriptor)
+        if len(syncs) == 5:  # a medium that takes minutes; on an emulated board, where idle time flies, a second
+            it.world.now_ns += 300 * S
+        sync(descriptor)
+
+    it.disk.sync = stuck_once  # type: ignore[method-assign]
+    assert it.play() == "duration"
+    assert len(syncs) > 5
+    assert it.events("crash") == []
+    assert it.world.started == ["main.a"]
+    assert it.total("late") > 200  # the calls that were due meanwhile; none is missed
+    assert [w["streams"]["main"]["errors"] for w in it.windows()] == [{}] * len(it.windows())
+
+
 def test_out_of_memory_is_told_apart(tmp_path: Path) -> None:
     def oom(number: int, _t: int) -> int:
         if number == 5:
