@@ -145,7 +145,7 @@ def test_a_child_that_answered_while_the_runner_was_away_is_not_late(tmp_path: P
 
     def stuck_once(descriptor: int) -> None:
         syncs.append(descriptor)
-        if len(syncs) == 5:  # a medium that takes minutes; on an emulated board, where idle time flies, a second
+        if len(syncs) == 5:  # a medium that takes minutes; where idle time flies, a second of the host's
             it.world.now_ns += 300 * S
         sync(descriptor)
 
