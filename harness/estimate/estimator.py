@@ -88,7 +88,7 @@ def answer(
         features = dataclasses.replace(
             NOTHING, instructions=round(virtual_ns)
         )  # its clock: a ns an instruction
-        notes.append("by one factor of the virtual clock: the counting plugin was not there")
+        notes.append("by one factor of the virtual clock: nothing was counted")
     try:
         fit = chosen.fit(precision, threads, terms)
         if chosen.runtime == runtime:

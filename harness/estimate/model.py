@@ -137,13 +137,21 @@ def shares_ms(fit: Fit, features: Features) -> dict[str, float]:
 
 
 def _beyond(fit: Fit, features: Features) -> dict[str, float]:
-    """Return how far each trait lies outside its range, as a share of the range's own width, both as logs."""
+    """Return how far each trait lies outside its range, in widths of it.
+
+    Both are logs, but for a balance below its range: a term that is next to nothing can miss no more than the
+    share that it has at the range's end, however many times smaller it is.
+    """
     found = {}
     for key, value in traits(features, fit.terms).items():
         low, high = fit.ranges[key]
-        excess = max(math.log(low / value), math.log(value / high), 0.0)
-        if excess > 0:
-            found[key] = excess / max(math.log(high / low), math.log(2.0))
+        width = max(math.log(high / low), math.log(2.0))
+        if value > high:
+            found[key] = math.log(value / high) / width
+        elif value < low and key == fit.terms[0]:
+            found[key] = math.log(low / value) / width
+        elif value < low:
+            found[key] = (low - value) / max(high - low, low)
     return found
 
 

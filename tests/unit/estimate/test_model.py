@@ -82,6 +82,22 @@ def test_a_network_unlike_the_others_has_a_wider_band_that_says_why():
     assert farther.high_ms / farther.board_ms > outside.high_ms / outside.board_ms
 
 
+def test_a_term_that_is_next_to_nothing_widens_a_band_no_further_however_small_it_is():
+    fit = fit_points(planted(12, noise=0.05))
+
+    def band(lines: int) -> float:
+        one = dataclasses.replace(
+            features_of(1e8, 0.0, 0.8), missed_by_loads=(0, lines), missed_by_stores=(0, 0)
+        )
+        made = estimate(fit, one)
+        assert made.outside == ("memory_lines per cycles",)
+        return math.log(made.high_ms / made.low_ms)
+
+    like = estimate(fit, features_of(1e8, 0.01, 0.8))
+    assert band(2) == pytest.approx(band(200), rel=1e-3)
+    assert math.log(like.high_ms / like.low_ms) < band(200)
+
+
 def test_a_borrowed_fit_has_a_band_that_holds_the_spread_between_runtimes():
     points = planted(12, noise=0.03)
     fit = fit_points(points)
