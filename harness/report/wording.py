@@ -40,7 +40,7 @@ WORDS = {Verdict.NOT_JUDGED: "not judged", Verdict.INFRA_ERROR: "INFRA ERROR"}
 MEANINGS = {
     Verdict.PASS: "Everything that was judged is within its limits.",
     Verdict.FAIL: "At least one result is beyond its limit.",
-    Verdict.INCONCLUSIVE: "At least one interval straddles its limit: more samples may decide it; of an estimate, a board does.",
+    Verdict.INCONCLUSIVE: "At least one interval straddles its limit: more samples, or a board, may decide.",
     Verdict.INVALID: "The evidence is incomplete or contradicts itself: it says nothing about the model.",
     Verdict.INFRA_ERROR: "The lab failed, not the model. Try again.",
     Verdict.NOT_JUDGED: "Nothing was set to judge it by.",
