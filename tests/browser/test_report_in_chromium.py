@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import compared, page_checks, records
+from support.bench import eventually
 
 from harness.model import Condition
 from harness.report import write_report
@@ -176,7 +177,8 @@ def test_wide_tables_scroll_by_keyboard(report: Path, show: Open) -> None:
     table = tab.locator(".scroll").first
     table.focus()
     tab.keyboard.press("ArrowRight")
-    tab.wait_for_function("document.activeElement.scrollLeft > 0", timeout=5000)
+    # not wait_for_function: the page's policy forbids the eval that it polls by
+    assert eventually(lambda: tab.evaluate("document.activeElement.scrollLeft > 0"), within_s=5)
 
 
 def test_data_of_a_figure_can_be_saved(report: Path, show: Open, tmp_path: Path) -> None:
