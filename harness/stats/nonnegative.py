@@ -57,9 +57,11 @@ def leave_one_out(amounts: Array, totals: Array) -> Array:
 def log_half_width(residuals: Sequence[float], n_terms: int, confidence: float) -> float:
     """Return how far, as a log ratio, the next true value may be from its prediction.
 
-    Of leave-one-out residuals: Student's t of n - n_terms degrees of freedom times their root mean square,
-    times √(1 + 1/n) for the value to come. Below `ORDER_STATISTIC_NEEDS` it is never less than the largest
-    residual seen. Raises ValueError without a degree of freedom.
+    Of leave-one-out residuals, the wider of two. Student's t of n - n_terms degrees of freedom times their
+    root mean square, times √(1 + 1/n) for the value to come: right where residuals are normal. The
+    ⌈`confidence` · (n + 1)⌉th smallest of them, which asks only that the next is like the others (the
+    jackknife; Barber et al., Annals of Statistics 49, 2021); below `ORDER_STATISTIC_NEEDS`, the largest.
+    Raises ValueError without a degree of freedom.
     """
     check_confidence(confidence)
     count = len(residuals)
@@ -68,5 +70,5 @@ def log_half_width(residuals: Sequence[float], n_terms: int, confidence: float) 
         raise ValueError(f"{count} residuals of a fit of {n_terms} terms leave no degree of freedom")
     spread = math.sqrt(sum(r * r for r in residuals) / count)
     half = t_quantile((1 + confidence) / 2, freedom) * spread * math.sqrt(1 + 1 / count)
-    worst = max(abs(r) for r in residuals)
-    return max(half, worst) if count < ORDER_STATISTIC_NEEDS else half
+    rank = count if count < ORDER_STATISTIC_NEEDS else min(count, math.ceil(confidence * (count + 1)))
+    return max(half, sorted(abs(r) for r in residuals)[rank - 1])

@@ -47,6 +47,12 @@ def test_few_residuals_never_make_a_band_narrower_than_the_worst_of_them():
     assert log_half_width(residuals, 1, 0.5) == 0.5
 
 
+def test_one_residual_in_ten_may_be_wider_than_the_band_and_no_more():
+    residuals = [0.001] * 22 + [0.1, 0.1, 0.1]  # of 25, the 24th smallest
+    assert log_half_width(residuals, 3, 0.9) == 0.1
+    assert log_half_width([*[0.001] * 24, 0.1], 3, 0.9) < 0.05  # Student's, which is wider than the 24th
+
+
 def test_a_wider_confidence_is_a_wider_band():
     residuals = list(RNG.normal(0, 0.05, 25))
     assert log_half_width(residuals, 3, 0.8) < log_half_width(residuals, 3, 0.9)
