@@ -10,6 +10,7 @@ zipfile and hashlib are imported when they are needed: a third of a second each 
 from __future__ import annotations
 
 import ast
+import abc
 import contextlib
 import os
 import re
@@ -44,7 +45,7 @@ def count_items(shape: Sequence[int]) -> int:
     return items
 
 
-class Column:
+class Column(abc.ABC):
     """The samples of one input: `n` rows of `row_shape`."""
 
     def __init__(self, name: str, dtype: str, shape: Shape) -> None:
@@ -56,9 +57,9 @@ class Column:
         self.row_shape = shape[1:]
         self.row_bytes = count_items(shape[1:]) * ITEM_BYTES[dtype]
 
+    @abc.abstractmethod
     def row(self, index: int) -> bytes:
         """Return one sample's bytes."""
-        raise NotImplementedError
 
 
 class _HeldColumn(Column):
