@@ -9,8 +9,8 @@ zipfile and hashlib are imported when they are needed: a third of a second each 
 
 from __future__ import annotations
 
-import ast
 import abc
+import ast
 import contextlib
 import os
 import re
