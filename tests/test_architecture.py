@@ -56,11 +56,9 @@ TABLE: dict[int, tuple[str, ...]] = {
         "soaking",
         "estimating",
         "counting",
-        "fitting",
-        "fit_identity",
-        "fit_pieces",
     ),
-    9: ("desk", "fixtures", "plugin", "cli/"),
+    9: ("fitting/",),
+    10: ("desk", "fixtures", "plugin", "cli/"),
 }
 LEVELS = {name.rstrip("/"): level for level, names in TABLE.items() for name in names}
 

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from harness import fit_identity, fitting, selection
 from harness import plan as plans
 from harness import registry as registries
+from harness import selection
 from harness.cli.options import load_registry, reports_dir, select_one, whole_number
 from harness.counting import COUNTS
 from harness.errors import EXIT_INVALID, ConfigError, HarnessError
 from harness.estimating import own_path, pieces_path
-from harness.fit_pieces import Pieces, load_pieces
-from harness.fitting import Counted, Network, Timed
+from harness.fitting import choose, conclude, identity, take
+from harness.fitting.choose import Network
+from harness.fitting.pieces import Pieces, load_pieces
+from harness.fitting.take import Counted, Timed
 from harness.model import Device, Plan, PlanModel
 from harness.progress import Progress
 from harness.selection import Target
@@ -80,7 +82,7 @@ class _Call:
 def run(args: argparse.Namespace) -> int:
     """Measure, fit, keep and print; return 11 where the real board's times don't count."""
     asked, real = _emulated(args), select_one(args, args.against)
-    emulated = fitting.with_counts(asked)
+    emulated = choose.with_counts(asked)
     if real.kind == "qemu":
         raise ConfigError(
             "it is emulated too; a calibration needs a real board.",
@@ -89,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
         )
     folder = reports_dir(args)
     plan, models = _models(args.model, folder.parent / "suites" / "release.toml")
-    fitting.require_enough(models)
-    fitting.require_plugin(emulated)
+    choose.require_enough(models)
+    choose.require_plugin(emulated)
     path = pieces_path(folder, emulated.type.name, real.name, args.threads)
     pieces = Pieces(path, _now) if args.anew else load_pieces(path, _now)
     targets = [Target(device, model) for device in (emulated, real) for model in models]
@@ -113,21 +115,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(call: _Call, models: Sequence[PlanModel]) -> int:
-    fitting.require_distinct(call.bench_of, models)
-    networks, left_out = fitting.enough_of([_look_into(call, model) for model in models])
+    choose.require_distinct(call.bench_of, models)
+    networks, left_out = choose.enough_of([_look_into(call, model) for model in models])
     for line in [*_unlike(call), *left_out]:
         _say(line)
     taken = _count_up(call, call.real, networks, lambda n: _take(call, n))
     if _is_invalid(call, taken):
         return EXIT_INVALID
     counted = _count_up(call, call.emulated, networks, lambda n: _count(call, n))
-    found = fitting.make_calibrations(
+    found = conclude.make_calibrations(
         networks,
         counted,
         taken,
         device=call.emulated,
         board=call.real,
-        described=fit_identity.describe_board(call.bench_of.facts(call.real), taken[networks[0].name].clock),
+        described=identity.describe_board(call.bench_of.facts(call.real), taken[networks[0].name].clock),
         threads=call.threads,
     )
     for made in found:
@@ -137,11 +139,14 @@ def _run(call: _Call, models: Sequence[PlanModel]) -> int:
 
 def _look_into(call: _Call, model: PlanModel) -> Network:
     with call.progress.step(f"{call.real.name}: {model.name}"):
-        return fitting.look_into(call.bench_of, call.real, model)
+        return choose.look_into(call.bench_of, call.real, model)
 
 
 def _count_up(
-    call: _Call, device: Device, networks: Sequence[Network], take: Callable[[Network], tuple[_Taken, str]]
+    call: _Call,
+    device: Device,
+    networks: Sequence[Network],
+    take_one: Callable[[Network], tuple[_Taken, str]],
 ) -> dict[str, _Taken]:
     """Take the networks on a device one after the other, and say what came of each, a line each."""
     found: dict[str, _Taken] = {}
@@ -153,22 +158,22 @@ def _count_up(
             left = f", about {format_duration(left_s, 2)} left" if left_s >= 1 else ""
         at = f"{number} of {len(networks)}"
         with call.progress.step(f"{device.name}: {network.name}, {at}{left}"):
-            found[network.name], told = take(network)
+            found[network.name], told = take_one(network)
         _say(f"{device.name}  {at}  {network.name}: {told}")
     return found
 
 
 def _take(call: _Call, network: Network) -> tuple[Timed, str]:
-    timed = fitting.take_real(call.bench_of, call.real, network, call.pieces)
+    timed = take.take_real(call.bench_of, call.real, network, call.pieces)
     if timed.problems:
         first, *others = timed.problems
         more = f", and {len(others)} more" if others else ""
-        return timed, f"INVALID  {fitting.say(first)}{more}"
+        return timed, f"INVALID  {take.say(first)}{more}"
     return timed, _with_note(f"{timed.board_ms:.4g} ms", timed.note)
 
 
 def _count(call: _Call, network: Network) -> tuple[Counted, str]:
-    counted = fitting.take_emulated(call.bench_of, call.emulated, network, call.pieces)
+    counted = take.take_emulated(call.bench_of, call.emulated, network, call.pieces)
     millions = counted.features.instructions / 1e6
     return counted, _with_note(
         f"{counted.virtual_ms:.4g} virtual ms, {millions:.3g} million instructions", counted.note
@@ -183,11 +188,11 @@ def _is_invalid(call: _Call, taken: Mapping[str, Timed]) -> bool:
     """Return whether a time on the real board doesn't count, and say which and what to do."""
     disturbed = {name: one for name, one in taken.items() if one.problems}
     problems = [(name, problem) for name, one in disturbed.items() for problem in one.problems]
-    lines = [f"  {name}: {fitting.say(problem)}" for name, problem in problems]
+    lines = [f"  {name}: {take.say(problem)}" for name, problem in problems]
     remedies = dict.fromkeys(problem.remedy for _, problem in problems)
     if not disturbed:
-        lines = [f"  {line}" for line in fitting.moved_between(taken)]
-        remedies = {fitting.CLOCK_REMEDY: None}
+        lines = [f"  {line}" for line in take.moved_between(taken)]
+        remedies = {take.CLOCK_REMEDY: None}
     if not lines:
         return False
     _say(f"{call.real.name}: INVALID  no calibration is kept:")
@@ -206,7 +211,7 @@ def _unlike(call: _Call) -> list[str]:
         return []
     return [
         f"{call.real.name} is of type {got}, not {wanted}: estimates of {wanted} will be of a board like "
-        f"{call.real.name} ({fit_identity.describe_processor(call.bench_of.facts(call.real))})."
+        f"{call.real.name} ({identity.describe_processor(call.bench_of.facts(call.real))})."
     ]
 
 
@@ -217,7 +222,7 @@ def _keep(call: _Call, found: Calibration) -> None:
     path = own_path(call.reports, found.device_type, found.runtime, precision, threads)
     replaced = _what_was_there(path)
     calibration.save(path, found)
-    for line in fitting.describe(calibration.load(path)):
+    for line in conclude.describe(calibration.load(path)):
         _say(line)
     _say(f"Kept in {path}{replaced}.")
     _say(f"Estimates of {found.device_type} with {found.runtime} use it from now on, as in:")

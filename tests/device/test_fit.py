@@ -15,11 +15,11 @@ import pytest
 from support.networks import make_networks
 from support.repository import Repository
 
-from harness import fitting
 from harness.board import Board
 from harness.cli.main import main
 from harness.estimate import calibration
 from harness.estimating import own_path, pieces_path
+from harness.fitting import take
 from harness.measure import single_stream
 
 pytestmark = [
@@ -62,9 +62,9 @@ def fit(networks: list[Path]) -> int:
 @pytest.fixture(scope="module")
 def fitted(place: Repository, networks: list[Path]) -> Path:
     """Return the calibration of a fit that was interrupted while the second network was counted."""
-    count, counted = fitting.count, []
+    count, counted = take.count, []
 
-    def count_some(*args: Any) -> fitting.Counted:
+    def count_some(*args: Any) -> take.Counted:
         counted.append(args[2].name)
         if len(counted) == 2:
             raise KeyboardInterrupt
@@ -73,7 +73,7 @@ def fitted(place: Repository, networks: list[Path]) -> Path:
     reports = place.root / "reports"
     path = own_path(reports, "rpi4", "onnxruntime", "fp32", 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "count", count_some)
+        patch.setattr(take, "count", count_some)
         assert fit(networks) == 130
         assert not path.exists()
         assert pieces_path(reports, "rpi4", "local", 1).exists()

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from harness import counting, fitting, model_files, runtimes
+from harness import counting, model_files, runtimes
 from harness.cli import fit as fit_command
 from harness.cli.main import main
 from harness.emulation import plugins
 from harness.estimate import estimator
 from harness.estimating import own_path, pieces_path
+from harness.fitting import take
 from harness.measure.bench import Bench, Look, Observation
 from harness.measure.inputs import Inputs
 from harness.model import DeviceFacts, Fidelity, Measurement, Signature, TensorSpec
@@ -78,7 +79,7 @@ class Place:
         monkeypatch.chdir(root)
         monkeypatch.setattr(fit_command, "Workbench", lambda *args: Workbench(self, args[3]))
         monkeypatch.setattr(fit_command, "_now", lambda: self.now)
-        monkeypatch.setattr(fitting, "measure_single_stream", self._measure)
+        monkeypatch.setattr(take, "measure_single_stream", self._measure)
         monkeypatch.setattr(counting, "read_features", lambda bench: (self.network(bench).features, ""))
         monkeypatch.setattr(counting, "plugin_for", lambda device, profile: (["-plugin"], ""))
         monkeypatch.setattr(plugins, "build_plugin", lambda: Path("plugins/1a2b/count.so"))

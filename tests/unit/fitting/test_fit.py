@@ -12,12 +12,13 @@ import pytest
 from support import fit_place
 from support.fit_place import NETWORKS, Place
 
-from harness import counting, fitting
+from harness import counting
 from harness.agent.probes import Probes
 from harness.cli.main import main
 from harness.errors import ConnectionLost, ModelRejected
 from harness.estimate import calibration, estimator
 from harness.estimating import known_calibrations
+from harness.fitting import choose, take
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def test_a_unit_that_does_not_answer_ends_it(place, capsys, monkeypatch):
     def gone(*_: object) -> None:
         raise ConnectionLost("no answer", where="desk", next_step="Check its power.")
 
-    monkeypatch.setattr(fitting, "look_into", gone)
+    monkeypatch.setattr(choose, "look_into", gone)
     assert place.fit(*place.models(3)) == 75
     assert capsys.readouterr().err == "harness: desk: no answer. Check its power.\n"
 
@@ -255,14 +256,14 @@ def test_a_clock_that_moved_between_two_networks_is_invalid_and_the_earlier_is_t
     place, capsys, monkeypatch
 ):
     lower = {"freq_max_hz": {"cpu0": 1_000_000_000}, "freq_hz": {"cpu0": 1_000_000_000}}
-    take = fitting.take_real
+    take_real = take.take_real
 
-    def take_and_lower(workbench: Any, device: Any, network: Any, pieces: Any) -> fitting.Timed:
-        timed = take(workbench, device, network, pieces)
+    def take_and_lower(workbench: Any, device: Any, network: Any, pieces: Any) -> take.Timed:
+        timed = take_real(workbench, device, network, pieces)
         change(place, **lower)
         return timed
 
-    monkeypatch.setattr(fitting, "take_real", take_and_lower)
+    monkeypatch.setattr(take, "take_real", take_and_lower)
     assert place.fit(*place.models(3)) == 11
     said = capsys.readouterr().out
     assert (

@@ -2,7 +2,7 @@
 
 A piece is one network on one of the two boards, with all that its number depends on. It serves again only
 where all of that is the same; a time of the real board also no longer than `MAX_AGE`. How a piece is measured
-is `fitting`'s to know.
+is `take`'s to know.
 """
 
 from __future__ import annotations

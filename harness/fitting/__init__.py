@@ -1,0 +1,1 @@
+"""A calibration of one's own: a set of networks on a real board and on an emulated one."""
