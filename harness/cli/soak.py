@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from harness.model import Baseline, Device, Plan, PlanModel
 from harness.progress import Progress
 from harness.selection import Target
 from harness.soak.cycles import with_whole_path
+from harness.soak.heard import heard_of
 from harness.soak_settings import parse_duration_s
 from harness.soaking import Origin
 from harness.workbench import Workbench
@@ -51,7 +53,9 @@ where the last collector stopped, from any host that reaches the device. Ctrl-C 
 Exit codes: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID, 75 INFRA_ERROR, 2 wrong use, 130 interrupted."""
 _STOP = """End a soak on its device before its time. What was seen stays there: `attach` fetches, judges and
 stores it."""
-_LIST = "List the soaks that this host has started or collected; with --device, those on that device too."
+_LIST = """List the soaks that this host has started or collected; with --device, those on that device too.
+`seen` is how old what is known of one is. NOT HEARD OF: for longer than a collector is ever quiet.
+OVERDUE: its duration must be over by now, and nobody has fetched its end."""
 
 
 def add_parser(commands: Any) -> None:
@@ -207,11 +211,18 @@ def stop(args: argparse.Namespace) -> int:
 
 
 def list_soaks(args: argparse.Namespace) -> int:
-    glances = tuple(known.look_at_all(args))
-    if not glances:
-        sys.stdout.write("no soaks are known here; `harness soak list --device NAME` asks a device\n")
-        return 0
-    rows = [soak_text.table_row(glance) for glance in glances]
-    print_table(("id", "state", "device", "model", "reached", "errors", "session"), rows)
-    sys.stdout.write(soak_text.list_notes(glances))
+    glances, problem = known.look_at_all(args)
+    if glances:
+        now = datetime.datetime.now(datetime.UTC)
+        found = [(glance, heard_of(glance, now)) for glance in glances]
+        print_table(soak_text.LIST_HEAD, [soak_text.table_row(glance, heard) for glance, heard in found])
+        sys.stdout.write(soak_text.list_notes(found))
+    elif problem is None:
+        there = (
+            f" or on {args.device}" if args.device else "; `harness soak list --device NAME` asks a device"
+        )
+        sys.stdout.write(f"no soaks are known here{there}\n")
+    if problem is not None:
+        sys.stdout.flush()  # what is known here stands before what went wrong
+        raise problem
     return 0

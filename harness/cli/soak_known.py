@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,21 +164,32 @@ def _contact(ledger: Ledger | None, status: SoakStatus | None, problem: str) -> 
     return Contact(ago_s, ago_s, seen, problem)
 
 
-def look_at_all(args: argparse.Namespace) -> Iterator[Glance]:
-    """Yield each soak known here by its ledger alone, and those on the device that is named."""
+def look_at_all(args: argparse.Namespace) -> tuple[list[Glance], HarnessError | None]:
+    """Return each soak known here by its ledger alone, and those on the device that is named.
+
+    Where that can't be asked the error says why, and what is known here is returned all the same. Raises
+    ConfigError for a device that isn't in devices.toml.
+    """
     root = soaking.soaks_dir(reports_dir(args))
     here = {ledger.soak_id: ledger for ledger in list_ledgers(root)}
     device = select_one(args, args.device) if args.device else None
     asked: set[str] = set()
+    problem: HarnessError | None = None
     if device is not None:
-        asked = {status.id for status in attaching.find_soaks(device)}
+        try:
+            asked = {status.id for status in attaching.find_soaks(device)}
+        except HarnessError as error:
+            problem = error
+    found = []
     for soak_id in sorted({*here, *asked}):
         ledger = here.get(soak_id)
         if soak_id in asked:
-            yield look(Known(soak_id, device, device.name if device else "", ledger, root))
+            found.append(look(Known(soak_id, device, device.name if device else "", ledger, root)))
         elif ledger is not None:
             name = str(ledger.read_device().get("device"))
-            yield _by_ledger(ledger, stored_in(ledger.folder), name, _contact(ledger, None, ""), alerts=False)
+            contact = _contact(ledger, None, "")
+            found.append(_by_ledger(ledger, stored_in(ledger.folder), name, contact, alerts=False))
+    return found, problem
 
 
 # --- collecting and stopping ----------------------------------------------------------------------

@@ -10,11 +10,13 @@ from harness.model import SoakEvent, SoakSettings, Verdict
 from harness.report.wording import when
 from harness.soak.conclude import Concluded
 from harness.soak.glance import UNCOLLECTED, Glance, StreamGlance
+from harness.soak.heard import OVERDUE, SILENT, Heard
 from harness.soak.tally import reached
 from harness.units import counted, format_bytes, format_duration, format_ns, format_ratio
 
 BAR = 30  # cells
 STALE_S = 120.0  # of a claim: the lease of docs/soak-format.md
+_LATE = {SILENT: "NOT HEARD OF", OVERDUE: "OVERDUE"}
 _MARK = {
     "running": "running",
     "ended": "ended",
@@ -48,22 +50,46 @@ def describe(glance: Glance) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table_row(g: Glance) -> tuple[str, ...]:
-    """Return the state as a row of `harness soak list`."""
+LIST_HEAD = ("id", "state", "seen", "device", "model", "reached", "errors", "session")
+
+
+def table_row(g: Glance, heard: Heard) -> tuple[str, ...]:
+    """Return the state as a row of `harness soak list`, under LIST_HEAD."""
+    late = _LATE.get(heard.late)
     models = " + ".join(s.title for s in g.streams)
     stored = os.path.relpath(g.stored) if g.stored else ""
     if g.state == UNCOLLECTED:
         far = f"of {format_duration(g.duration_s)}, not collected yet"
-        return (g.soak_id, _started(g), g.device, models, far, "–", stored)
+        return (g.soak_id, late or _started(g), "never", g.device, models, far, "–", stored)
     errors = sum(sum(s.errors.values()) for s in g.streams)
     share = min(1.0, g.reached_s / g.duration_s)
     far = f"{reached(g.reached_s, g.duration_s)} ({100 * share:.0f}%)"
-    return (g.soak_id, g.state, g.device, models, far, str(errors), stored)
+    return (g.soak_id, late or g.state, _seen(g, heard), g.device, models, far, str(errors), stored)
 
 
-def list_notes(glances: Sequence[Glance]) -> str:
-    """Return what to do about those of `harness soak list` that were never collected, a line each; or ""."""
-    return "".join(f"{g.soak_id}: {_next(g)}\n" for g in glances if g.state == UNCOLLECTED)
+def _seen(g: Glance, heard: Heard) -> str:
+    if heard.age_s is None:
+        return "–" if g.stored else "never"
+    return "now" if heard.age_s < 1 else f"{format_duration(round(heard.age_s))} ago"
+
+
+def list_notes(found: Sequence[tuple[Glance, Heard]]) -> str:
+    """Return what to do about those of `harness soak list` that wait for somebody, a line each; or ""."""
+    return "".join(f"{g.soak_id}: {note}\n" for g, heard in found if (note := _note(g, heard)))
+
+
+def _note(g: Glance, heard: Heard) -> str:
+    """Return why one shouldn't be left as it is, and what to type; "" where it may be."""
+    attach = f"harness soak attach {g.soak_id}"
+    asks = f"`harness soak status {g.soak_id}` asks {g.device} how it stands"
+    if heard.late == OVERDUE:
+        then = "it was never collected" if g.state == UNCOLLECTED else f"it was {g.state} when last seen"
+        return f"{heard.why}, and {then}; {asks}, `{attach}` fetches, judges and stores it"
+    if heard.late == SILENT:
+        return f"{heard.why}, and it was {g.state} then; {asks}, `{attach}` collects it"
+    if g.state in ("running", "unreachable") or g.stored:
+        return ""
+    return _next(g)
 
 
 def _started(g: Glance) -> str:
@@ -85,7 +111,10 @@ def _last_seen(g: Glance) -> str:
     ago = g.contact.seen_ago_s
     if ago is None:
         return "This host has never seen it: nothing is known of it here."
-    return f"Below is what was known {format_duration(ago)} ago; the soak goes on there without this host."
+    goes_on = "the soak goes on there without this host"
+    if not g.compressed and g.reached_s + ago > g.duration_s:
+        goes_on = f"by now its {format_duration(g.duration_s)} are over, and it waits there to be collected"
+    return f"Below is what was known {format_duration(round(ago))} ago; {goes_on}."
 
 
 def _streams(g: Glance) -> list[str]:

@@ -75,10 +75,10 @@ def _machine(device: Device) -> Machine:
         return find_machine(device.name)
     except UnknownDevice as error:
         raise DataError(
-            "its machine isn't up (any more): what wasn't collected went with it.",
+            "its emulated machine isn't up, so that no soak is on it: one that is started for a soak ends "
+            "with it, or when its lease runs out, and what wasn't collected goes with it.",
             where=device.name,
-            next_step="A machine that was started for a soak ends with it, or when its lease runs out; "
-            "what is known here is in the soak's folder.",
+            next_step="`harness soak list` shows what is known here.",
         ) from error
 
 

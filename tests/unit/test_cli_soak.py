@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from support import soak_device, spools
 from support.soak_ledgers import ABOUT, make_ledger
 
 from harness.cli.main import main
-from harness.soak.about import about_to_plain
+from harness.errors import ConnectionLost
+from harness.soak.about import About, about_to_plain
 from harness.soak.conclude import conclude
 from harness.soak.ledger import Ledger
 
@@ -41,15 +45,65 @@ def say(capsys, *argv: str) -> str:
 
 
 def test_one_that_was_never_collected_says_since_when_it_runs_where_and_what_to_type(soaks, capsys):
-    spec = soak_device.spec(about=about_to_plain(ABOUT), duration_ns=72 * HOUR_NS)
+    spec = soak_device.spec(about=about_to_plain(begun_now()), duration_ns=72 * HOUR_NS)
     Ledger.create(soaks, spec, {"device": "rpi4-01", "kind": "ssh"})
     listed = say(capsys, "soak", "list")
     assert "unknown" not in listed
     row = listed.splitlines()[-2]
     assert row.split("  ")[0] == soak_device.SOAK_ID
-    for word in ("started 2025-01-01 00:00:00 UTC", "rpi4-01", "door", "of 72 h, not collected yet"):
+    for word in ("started 2", "never", "rpi4-01", "door", "of 72 h, not collected yet"):
         assert word in row
     assert f"`harness soak attach {soak_device.SOAK_ID}` collects it" in listed.splitlines()[-1]
+
+
+def test_one_that_nobody_has_asked_about_since_it_must_have_ended_is_marked(soaks, capsys):
+    spec = soak_device.spec(about=about_to_plain(ABOUT), duration_ns=72 * HOUR_NS)  # begun in January 2025
+    Ledger.create(soaks, spec, {"device": "rpi4-01", "kind": "ssh"})
+    row, note = say(capsys, "soak", "list").splitlines()[-2:]
+    assert row.split()[1:3] == ["OVERDUE", "never"]
+    assert "its 72 h were over" in note
+    assert "it was never collected" in note
+    assert f"`harness soak attach {soak_device.SOAK_ID}` fetches, judges and stores it" in note
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "state", "row_says", "note_says"),
+    [
+        (12, "running", ["running", "12", "s", "ago"], ""),
+        (7200, "running", ["NOT", "HEARD", "OF", "2", "h", "ago"], "heard of it for 2 h, and it was running"),
+        (80 * 3600, "running", ["OVERDUE", "80", "h", "ago"], "its 72 h were over 8 h ago"),
+        (80 * 3600, "ended", ["ended", "80", "h", "ago"], "fetches, judges and stores it"),
+    ],
+)
+def test_a_list_says_how_old_what_it_shows_is(soaks, capsys, ago_s, state, row_says, note_says):
+    spec = soak_device.spec(about=about_to_plain(begun_now()), duration_ns=72 * HOUR_NS)
+    ledger = Ledger.create(soaks, spec, {"device": "rpi4-01", "kind": "ssh"})
+    ledger.adopt(1, "lab@desk pid 1")
+    ledger.note_status(1, {"state": state, "t_ns": 0}, time.time_ns() - ago_s * 10**9)
+    lines = say(capsys, "soak", "list").splitlines()
+    assert lines[1].split()[1 : 1 + len(row_says)] == row_says
+    notes = "\n".join(lines[2:])
+    assert note_says in notes if note_says else notes == ""
+
+
+def begun_now() -> About:
+    return replace(ABOUT, started_at=datetime.datetime.now(datetime.UTC).isoformat())
+
+
+def test_a_device_that_cant_be_asked_hides_nothing_of_what_is_known_here(
+    soaks, tmp_path, capsys, monkeypatch
+):
+    spec = soak_device.spec(about=about_to_plain(begun_now()), duration_ns=72 * HOUR_NS)
+    Ledger.create(soaks, spec, {"device": "desk", "kind": "local"})
+
+    def find_soaks(device):
+        raise ConnectionLost("no route to host.", where=device.name)
+
+    monkeypatch.setattr("harness.soak.attach.find_soaks", find_soaks)
+    assert main(["soak", "list", "--device", "desk"]) == 75
+    said = capsys.readouterr()
+    assert soak_device.SOAK_ID in said.out
+    assert "desk: no route to host." in said.err
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from harness.cli.soak_text import describe, table_row
 from harness.model import SoakEvent, SoakLife, SoakTable, SparseHistograms
 from harness.soak.glance import Contact, compute_glance
+from harness.soak.heard import Heard
 
 HOUR = 3600.0
 MB = 1e6
@@ -136,7 +137,7 @@ def test_one_screen_says_what_a_user_asks():
     assert "7 h  link_back  after 7 min" in text
     assert "lab@desk 41, 12 s ago" in text
     assert "it is being collected" in text
-    assert table_row(glance())[4] == "10.0 of 72 h (14%)"
+    assert table_row(glance(), Heard(12.0))[5] == "10.0 of 72 h (14%)"
 
 
 @pytest.mark.parametrize(
