@@ -225,7 +225,8 @@ def _keep(call: _Call, found: Calibration) -> None:
     for line in conclude.describe(calibration.load(path)):
         _say(line)
     _say(f"Kept in {path}{replaced}.")
-    _say(f"Estimates of {found.device_type} with {found.runtime} use it from now on, as in:")
+    use = "use it where no other's band is narrower" if conclude.is_too_wide(found) else "use it from now on"
+    _say(f"Estimates of {found.device_type} with {found.runtime} {use}, as in:")
     _say(f"  pytest suites/ --device {call.emulated.name}")
     if not call.counts:
         _say(f'They are by one factor of the clock until types.{found.device_type}.estimate = "{COUNTS}".')

@@ -16,10 +16,22 @@ from harness.errors import DataError
 from harness.estimate import calibration as calibrations
 from harness.estimate.calibration import Calibration, terms_for
 from harness.estimate.features import NOTHING, Features
-from harness.estimate.model import CONFIDENCE, ONE_FACTOR, PHYSICAL, Estimate, Fit, Point, estimate
-from harness.stats.nonnegative import FEWEST, log_half_width
+from harness.estimate.model import (
+    CONFIDENCE,
+    NS_PER_MS,
+    ONE_FACTOR,
+    PHYSICAL,
+    WIDE_RATIO,
+    Estimate,
+    Fit,
+    Point,
+    estimate,
+)
+from harness.stats.nonnegative import FEWEST
+from harness.units import counted, format_ns
 
 _REMEDY = "Calibrate one against a real board: `harness devices fit`."
+_NARROWS = "a fit of more networks like this one narrows it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,29 +89,88 @@ def answer(
         if not of_type:
             what = f"no calibration of {device_type} is for the {core} that was counted, but for {others}"
             return Answer(None, problem=f"{what}. {_REMEDY}")
-    chosen = _choose(of_type, runtime, precision, threads)
-    if chosen is None:
+    ranked = _ranked(of_type, runtime, precision, threads)
+    if not ranked:
         return Answer(None, problem=_why_none(device_type, precision, threads, of_type))
+    return _first_of_use(
+        ranked,
+        _Question(
+            device_type,
+            runtime,
+            precision,
+            threads,
+            virtual_ns,
+            features,
+            confidence,
+            has_own=ranked[0].runtime == runtime,
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Question:
+    device_type: str
+    runtime: str
+    precision: str
+    threads: int
+    virtual_ns: float
+    features: Features | None
+    confidence: float
+    has_own: bool  # whether the runtime has a calibration of its own
+
+
+def _first_of_use(ranked: Sequence[Calibration], asked: _Question) -> Answer:
+    """Return the first calibration's answer; where it has none, or a band too wide to be of use, the next
+    one's that is of use, with what the first says.
+
+    One whose estimate lies outside the first's band is refuted by it, however wide that is.
+    """
+    first = _answer_by(ranked[0], asked)
+    if first.estimate is not None and not first.estimate.is_wide:
+        return first
+    for chosen in ranked[1:]:
+        other = _answer_by(chosen, asked)
+        if other.estimate is None:
+            continue
+        if first.estimate is None:
+            return _with_note(other, first.problem)
+        if other.estimate.is_wide:
+            continue
+        if first.estimate.low_ms <= other.estimate.board_ms <= first.estimate.high_ms:
+            said = f"{_say(first.estimate)}, a band wider than × or ÷ {WIDE_RATIO:g}; {_NARROWS}"
+            return _with_note(other, f"{first.calibration} isn't used: it says {said}")
+        said = f"{_say(other.estimate)}, outside this band"
+        first = _with_note(first, f"{other.calibration} isn't used: it says {said}")
+    return first
+
+
+def _with_note(answer: Answer, note: str) -> Answer:
+    return dataclasses.replace(answer, notes=(*answer.notes, note))
+
+
+def _say(made: Estimate) -> str:
+    texts = [format_ns(ms * NS_PER_MS) for ms in (made.board_ms, made.low_ms, made.high_ms)]
+    return "{} ({} – {})".format(*texts)
+
+
+def _answer_by(chosen: Calibration, asked: _Question) -> Answer:
+    """Return what one calibration says; a problem where it can't."""
+    features, precision, threads = asked.features, asked.precision, asked.threads
     notes = []
     terms = terms_for(chosen.points(precision, threads)) if features is not None else ONE_FACTOR
     if features is not None and terms == ONE_FACTOR:
         notes.append("by one factor of the instructions: the calibration has too few networks for more")
     if features is None:
-        features = dataclasses.replace(
-            NOTHING, instructions=round(virtual_ns)
-        )  # its clock: a ns an instruction
+        # its clock: a ns an instruction
+        features = dataclasses.replace(NOTHING, instructions=round(asked.virtual_ns))
         notes.append("by one factor of the virtual clock: nothing was counted")
     try:
         fit = chosen.fit(precision, threads, terms)
-        if chosen.runtime == runtime:
-            made = estimate(fit, features, confidence)
+        if chosen.runtime == asked.runtime:
+            made = estimate(fit, features, asked.confidence)
         else:
-            made = _borrow(chosen, precision, threads, terms, features, confidence)
-            notes.append(f"borrowed from {chosen.runtime}: no calibration of {runtime} on {device_type}")
-            if threads > 1:
-                notes.append(
-                    f"how well {runtime} shares work among threads is not known: up to one thread's time"
-                )
+            made = _borrow(chosen, precision, threads, terms, features, asked.confidence)
+            notes += _why_borrowed(chosen, asked)
         if made.board_ms <= 0:
             raise DataError("it gives no time at all for what was counted")
     except DataError as error:
@@ -110,18 +181,28 @@ def answer(
     return _describe(chosen, fit, chosen.points(precision, threads), made, notes)
 
 
+def _why_borrowed(chosen: Calibration, asked: _Question) -> list[str]:
+    why = "" if asked.has_own else f": no calibration of {asked.runtime} on {asked.device_type}"
+    notes = [f"borrowed from {chosen.runtime}{why}"]
+    if asked.threads > 1:
+        notes.append(
+            f"how well {asked.runtime} shares work among threads is not known: up to one thread's time"
+        )
+    return notes
+
+
 def _in_words(trait: str) -> str:
     """Return one of `model.traits` as a reader knows it: "cycles" is a network's length."""
     term, _, per = trait.partition(" per ")
     return f"{term.replace('_', ' ')} per {per.removesuffix('s')}" if per else "length"
 
 
-def _choose(of_type: Iterable[Calibration], runtime: str, precision: str, threads: int) -> Calibration | None:
-    """Return the first that has such networks: one of the runtime itself before one that can be borrowed."""
+def _ranked(of_type: Iterable[Calibration], runtime: str, precision: str, threads: int) -> list[Calibration]:
+    """Return those that have such networks: of the runtime itself before what can be borrowed."""
     fitting = [c for c in of_type if len(c.points(precision, threads)) >= FEWEST]
     own = [c for c in fitting if c.runtime == runtime]
-    lenders = [c for c in fitting if _shows_spread(c, threads)]
-    return next(iter(own or lenders or fitting), None)
+    lenders = [c for c in fitting if c not in own and _shows_spread(c, threads)]
+    return [*own, *lenders, *(c for c in fitting if c not in own and c not in lenders)]
 
 
 def _shows_spread(calibration: Calibration, threads: int) -> bool:
@@ -134,9 +215,8 @@ def _why_none(device_type: str, precision: str, threads: int, of_type: Sequence[
     if not of_type:
         return f"no calibration of device type {device_type}. {_REMEDY}"
     had = ", ".join(sorted({f"{p} on {t}" for c in of_type for p, t in c.settings()}))
-    return (
-        f"no calibration of {device_type} for {precision} on {threads} threads; there are: {had}. {_REMEDY}"
-    )
+    setting = f"{precision} on {counted(threads, 'thread')}"
+    return f"no calibration of {device_type} for {setting}; there are: {had}. {_REMEDY}"
 
 
 def _borrow(
@@ -200,7 +280,7 @@ def _describe(
         board=chosen.board,
         source=chosen.source,
         statistic=chosen.statistic,
-        band_ratio=math.exp(log_half_width(fit.residuals, len(fit.terms), made.confidence)),
+        band_ratio=fit.band_ratio(made.confidence),
         mean_error_ratio=fit.mean_error_ratio,
         worst_error_ratio=fit.worst_error_ratio,
         points=tuple(

@@ -20,6 +20,7 @@ from harness.stats import nonnegative
 
 CONFIDENCE = 0.90
 FEW = 9  # networks below which an estimate is marked
+WIDE_RATIO = 3.0  # a band from a third to three times, or wider, is of little use (chosen)
 NS_PER_MS = 1e6
 
 TERMS: Mapping[str, Callable[[Features], float]] = {
@@ -74,6 +75,10 @@ class Fit:
     def worst_error_ratio(self) -> float:
         return max(abs(math.expm1(r)) for r in self.residuals)
 
+    def band_ratio(self, confidence: float = CONFIDENCE) -> float:
+        """Return how many times above and below its estimate the band of a network like these reaches."""
+        return math.exp(nonnegative.log_half_width(self.residuals, len(self.terms), confidence))
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -86,6 +91,11 @@ class Estimate:
     confidence: float
     n: int  # networks that it rests on
     outside: tuple[str, ...]  # traits that lie outside what the calibration spans; they widened the band
+
+    @property
+    def is_wide(self) -> bool:
+        """Return whether the band is too wide to be of use: as a whole, wider than × or ÷ WIDE_RATIO."""
+        return self.high_ms > self.low_ms * WIDE_RATIO**2
 
 
 def amounts_of(features: Features, terms: Sequence[str]) -> list[float]:

@@ -5,12 +5,12 @@ How a fit is made and judged is `estimate`'s to know.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness import units
 from harness.errors import ConfigError
+from harness.estimate.model import CONFIDENCE, ONE_FACTOR, WIDE_RATIO
 from harness.estimating import calibration_name
 from harness.fitting.choose import BETTER, Network, say_networks
 from harness.fitting.take import Counted, Timed
@@ -18,8 +18,6 @@ from harness.model import Device
 
 if TYPE_CHECKING:
     from harness.estimate.calibration import Calibration
-
-WIDE_HALF = math.log(3)  # of a band, as a log: from a third to three times (chosen)
 
 
 def make_calibrations(
@@ -78,20 +76,18 @@ def describe(calibration: Calibration) -> list[str]:
 
 def _describe(calibration: Calibration, precision: str, threads: int) -> list[str]:
     from harness.estimate.calibration import FEWEST_OF_TERMS
-    from harness.estimate.model import CONFIDENCE, ONE_FACTOR
-    from harness.stats.nonnegative import log_half_width
 
     fit = calibration.best_fit(precision, threads)
     residuals = dict(zip((n.name for n in calibration.networks), fit.residuals, strict=True))
     worst = max(residuals, key=lambda name: abs(residuals[name]))
-    half = log_half_width(fit.residuals, len(fit.terms), CONFIDENCE)
+    ratio = fit.band_ratio()
     on = units.counted(threads, "thread")
     lines = [
         f"{calibration.name}: {precision} on {on}: {say_networks(fit.n)}, off by {fit.mean_error_ratio:.1%} "
         f"on average, {fit.worst_error_ratio:.1%} at worst ({worst}), each left out",
-        f"  {CONFIDENCE:.0%} band of an estimate: {_band(half)}, wider for a network unlike these",
+        f"  {CONFIDENCE:.0%} band of an estimate: {_band(ratio)}, wider for a network unlike these",
     ]
-    if half > WIDE_HALF:
+    if ratio > WIDE_RATIO:
         lines.append(
             f"  too wide to be of use: more networks, or leave out what is unlike the others ({worst}?)"
         )
@@ -104,7 +100,12 @@ def _describe(calibration: Calibration, precision: str, threads: int) -> list[st
     return lines
 
 
-def _band(half: float) -> str:
-    if half > WIDE_HALF:
-        return f"× or ÷ {math.exp(half):.2g}"
-    return f"{math.expm1(-half):+.0%} to {math.expm1(half):+.0%}"
+def is_too_wide(calibration: Calibration) -> bool:
+    """Return whether a calibration's own networks alone have a band that is too wide to be of use."""
+    return any(calibration.best_fit(*s).band_ratio() > WIDE_RATIO for s in calibration.settings())
+
+
+def _band(ratio: float) -> str:
+    if ratio > WIDE_RATIO:
+        return f"× or ÷ {ratio:.2g}"
+    return f"{1 / ratio - 1:+.0%} to {ratio - 1:+.0%}"

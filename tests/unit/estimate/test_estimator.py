@@ -78,6 +78,60 @@ def test_a_calibration_of_the_runtime_itself_comes_first(known, network):
     assert ask([*known, own], network, runtime="litert").calibration == "mine"
 
 
+def wide_own(known, *, centre=1.0, spread=7.0, runtime="litert"):
+    """Return a calibration of one's own that is `spread` times off, every other network the other way."""
+    (rpi4,) = [c for c in known if c.device_type == "rpi4"]
+    networks = [n for n in rpi4.networks if n.precision == "fp32"][:8]
+    wild = [
+        dataclasses.replace(n, board_ms={1: n.board_ms[1] * centre * spread ** (-1) ** number})
+        for number, n in enumerate(networks)
+    ]
+    return dataclasses.replace(rpi4, name="mine", runtime=runtime, networks=tuple(wild))
+
+
+@pytest.mark.parametrize("runtime", ["litert", "ncnn"])
+def test_one_of_ones_own_that_is_too_wide_goes_behind_one_that_is_not_and_both_are_told(
+    known, network, runtime
+):
+    own = wide_own(known, runtime=runtime)
+    alone = ask([own], network, runtime=runtime)
+    assert alone.estimate.is_wide
+    assert alone.calibration == "mine"  # there is no other
+    done = ask([own, *known], network, runtime=runtime)
+    assert done.estimate == ask(known, network, runtime=runtime).estimate
+    assert done.calibration == "rpi4-ncnn"
+    said = f"mine isn't used: it says {alone.estimate.board_ms:.3g} ms ("
+    assert said in done.notes[-1]
+    assert "wider than × or ÷ 3" in done.notes[-1]
+    assert not any("no calibration of litert" in note for note in done.notes)
+
+
+def test_one_that_is_too_wide_and_still_rules_the_other_out_goes_first(known, network):
+    own = wide_own(known, centre=1000.0, spread=2.5)
+    done = ask([own, *known], network, runtime="litert")
+    assert done.estimate.is_wide
+    assert done.calibration == "mine"
+    borrowed = ask(known, network, runtime="litert").estimate
+    assert borrowed.board_ms < done.estimate.low_ms
+    assert f"rpi4-ncnn isn't used: it says {borrowed.board_ms:.3g} ms (" in done.notes[-1]
+    assert "outside this band" in done.notes[-1]
+
+
+def test_one_that_gives_no_time_at_all_leaves_it_to_the_next_and_says_so(known, network):
+    (rpi4,) = [c for c in known if c.device_type == "rpi4"]
+    nothing = {"missed_by_loads": (0, 0), "missed_by_stores": (0, 0), "stored_bytes": 0}
+    of_cycles = [
+        dataclasses.replace(n, features=dataclasses.replace(n.features, **nothing))
+        for n in rpi4.networks
+        if n.precision == "fp32"
+    ]
+    own = dataclasses.replace(rpi4, name="mine", runtime="litert", networks=tuple(of_cycles))
+    idle = dataclasses.replace(network.features, cycles=0)
+    done = ask([own, *known], network, features=idle, runtime="litert")
+    assert done.calibration == "rpi4-ncnn"
+    assert "calibration mine: it gives no time at all for what was counted" in done.notes[-1]
+
+
 def test_counts_for_one_core_are_never_put_into_the_fit_of_another(known, network):
     (rpi4,) = [c for c in known if c.device_type == "rpi4"]
     other = dataclasses.replace(rpi4, name="other core", core="cortex-a76")
@@ -93,7 +147,7 @@ def test_counts_for_one_core_are_never_put_into_the_fit_of_another(known, networ
     ("changed", "says"),
     [
         ({"device_type": "jetson"}, "no calibration of device type jetson.*harness devices fit"),
-        ({"precision": "fp16"}, "no calibration of rpi4 for fp16 on 1 threads; there are: fp32 on 1"),
+        ({"precision": "fp16"}, "no calibration of rpi4 for fp16 on 1 thread; there are: fp32 on 1"),
         ({"threads": 2}, "on 2 threads"),
     ],
 )

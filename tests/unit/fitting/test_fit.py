@@ -47,6 +47,7 @@ def test_it_is_kept_and_serves_from_then_on(place, capsys):
     said = capsys.readouterr().out
     assert "desk-onnxruntime-fp32: fp32 on 1 thread: 10 networks, off by" in said
     assert "90% band of an estimate: -" in said
+    assert "Estimates of pi with onnxruntime use it from now on, as in:\n" in said
     assert "few" not in said
     assert f"Kept in {place.kept()}.\n" in said
     found = calibration.load(place.kept())
@@ -90,6 +91,8 @@ def test_a_calibration_that_is_of_no_use_says_so(place, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "90% band of an estimate: × or ÷ " in said
     assert "too wide to be of use: more networks, or leave out what is unlike the others (n" in said
+    assert "Estimates of pi with onnxruntime use it where no other's band is narrower, as in:\n" in said
+    assert ask(place).calibration == "desk-onnxruntime-fp32"  # there is no other
 
 
 def test_threads_and_precisions_are_kept_beside_each_other(place, capsys):
