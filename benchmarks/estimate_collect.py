@@ -4,8 +4,7 @@ plugin.
     python -m benchmarks.estimate_collect rpi4-ncnn --models CLONE/benchmark/models
 
 `--models`: the topologies (.param) of ncnn's own benchmark, from a clone of github.com/Tencent/ncnn.
-Published figures stay as the calibration has them. A minute to a quarter of an hour, by the host's load; no
-root.
+Published figures stay as the calibration has them. A quarter of an hour on an idle host; no root.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.processes import ROOT
-from harness import cache
+from harness import cache, counting
 from harness.emulation import Profile, build_image, command, launch, snapshots
 from harness.emulation.image import Image
 from harness.emulation.plugins import build_plugin, plugin_arguments
@@ -31,16 +30,19 @@ from harness.emulation.qmp import Qmp
 from harness.errors import DeadlineExceeded, DeviceError
 from harness.estimate import calibration, cores
 from harness.estimate.calibration import Calibration, Network
-from harness.estimate.counts import parse_counts
-from harness.estimate.features import compute_features
+from harness.estimate.counts import Window, parse_counts
+from harness.estimate.features import Features, compute_features
 from harness.model import QemuBoard
 from harness.signals import Termination
 
 GUEST = ROOT / "benchmarks" / "estimate_guest.py"
 PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
-INFERENCES = 6  # four on the clock, one into the caches, one counted
+TIMED = 4  # inferences on the clock, of which the fastest is taken (chosen)
+COUNTED = 3  # with the plugin; another program ran beside one in ten (measured)
+MOST_RUNS = 5  # chosen
 BOOT_TIMEOUT_S = 300.0
 SETTLING_RUNS = 20
+SETTLED_TIMES = 3  # in a row: two have been alike by chance
 SETTLED_RATIO = 0.005  # chosen: ten times what repeats show
 NETWORK_TIMEOUT_S = 900.0  # the longest takes some 20 s of an idle host
 
@@ -140,53 +142,63 @@ def fetch_ncnn(version: str, folder: Path) -> list[Path]:
 
 def collect(found: Calibration, models: Path, only: Sequence[str]) -> Calibration:
     """Return the calibration with new features and virtual times of its networks, or of `only` those."""
-    core = cores.core_named(found.core)
     chosen = [n for n in found.networks if not only or n.name in only]
-    virtual_ms: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="hil-count-", dir=cache.root()) as name:
         folder = Path(name)
-        with counting_board(core, folder) as guest:
+        with counting_board(cores.core_named(found.core), folder) as guest:
             guest.run("mkdir", "-p", "/root/count", timeout_s=60)
             parts = fetch_ncnn(found.runtime_version, folder)
             guest.push([*parts, GUEST, *(models / f"{n.name}.param" for n in chosen)], "/root/count/")
-            ran = [*_settle(guest, min(chosen, key=lambda n: n.virtual_ms)), *chosen]
-            for network in chosen:
-                virtual_ms[network.name] = _run(guest, network)
-        with open(folder / "counts.txt", encoding="ascii") as counts:
-            windows = zip(ran, parse_counts(counts), strict=True)
-            features = {n.name: compute_features(window, core.name) for n, window in windows}
-    networks = tuple(
-        dataclasses.replace(n, features=features[n.name], virtual_ms=virtual_ms[n.name])
-        if n.name in features
-        else n
-        for n in found.networks
-    )
+            _settle(guest, min(chosen, key=lambda n: n.virtual_ms))
+            counted = {n.name: _count(guest, n, folder / "counts.txt", found.core) for n in chosen}
+    networks = tuple(counted.get(n.name, n) for n in found.networks)
     today = time.strftime("%Y-%m-%d", time.gmtime())
     return dataclasses.replace(found, networks=networks, taken_on=today, schedule_format=cores.FORMAT)
 
 
-def _settle(guest: Guest, network: Network) -> list[Network]:
-    """Run a network until its time repeats: right after booting the kernel still works on its disk beside it.
-
-    Returns it as often as it ran.
-    """
-    before = 0.0
-    for times in range(1, SETTLING_RUNS + 1):
-        now = _run(guest, network)
-        if abs(now - before) < SETTLED_RATIO * now:
-            return [network] * times
-        before = now
+def _settle(guest: Guest, network: Network) -> None:
+    """Run a network until its time repeats: right after booting the kernel still works on its disk beside
+    it."""
+    times: list[float] = []
+    while len(times) < SETTLING_RUNS:
+        times.append(_run(guest, network))
+        last = times[-SETTLED_TIMES:]
+        if len(last) == SETTLED_TIMES and max(last) - min(last) < SETTLED_RATIO * min(last):
+            return
     raise DeviceError(
-        f"{network.name} still took {before:.3f} virtual ms, another time in each of {SETTLING_RUNS} runs"
+        f"{network.name} still took {times[-1]:.3f} virtual ms, another time in each of {SETTLING_RUNS} runs"
     )
+
+
+def _count(guest: Guest, network: Network, path: Path, core: str) -> Network:
+    """Return the network with its fastest virtual time and its least count, once two counts agree.
+
+    `path`: what the plugin writes.
+    """
+    taken: list[Features] = []
+    times_ms: list[float] = []
+    for _ in range(MOST_RUNS):
+        had = len(_windows(path))
+        times_ms.append(_run(guest, network))
+        taken += [compute_features(window, core) for window in _windows(path)[had:]]
+        if counting.is_sure(taken):
+            least = min(taken, key=lambda features: features.instructions)
+            return dataclasses.replace(network, features=least, virtual_ms=min(times_ms))
+    told = ", ".join(f"{one.instructions / 1e6:.4g}" for one in taken)
+    raise DeviceError(f"{network.name}: no two counts agree: {told} million instructions")
+
+
+def _windows(path: Path) -> list[Window]:
+    with open(path, encoding="ascii") as counts:
+        return list(parse_counts(counts))
 
 
 def _run(guest: Guest, network: Network) -> float:
     """Run one network in the guest; return its fastest inference in virtual milliseconds."""
     began = time.monotonic()
-    words = [f"/root/count/{network.name}.param", *map(str, network.input_shape), str(INFERENCES)]
+    words = [f"/root/count/{network.name}.param", *map(str, (*network.input_shape, TIMED, COUNTED))]
     text = guest.run("python3", f"/root/count/{GUEST.name}", *words, timeout_s=NETWORK_TIMEOUT_S)
-    best = float(min(json.loads(text)["times_ns"][:-2])) / 1e6  # before the plugin is armed
+    best = float(min(json.loads(text)["times_ns"])) / 1e6
     print(f"{network.name}: {best:.3f} virtual ms, {time.monotonic() - began:.1f} s", flush=True)
     return best
 

@@ -1,9 +1,10 @@
-"""Runs ON THE EMULATED BOARD: one network under ncnn, its last inference between the counting plugin's marks.
+"""Runs ON THE EMULATED BOARD: one network under ncnn, first on the clock, then between the counting plugin's
+marks.
 
-    estimate_guest.py PARAM WIDTH HEIGHT CHANNELS INFERENCES
+    estimate_guest.py PARAM WIDTH HEIGHT CHANNELS TIMED COUNTED
 
-Weights are empty, as in ncnn's own benchmark. Prints one JSON line: each inference's nanoseconds. Only the
-standard library and ncnn.
+Weights are empty, as in ncnn's own benchmark. Prints one JSON line: the nanoseconds of each inference on the
+clock. Only the standard library and ncnn.
 """
 
 import ctypes
@@ -43,25 +44,30 @@ def load(path):
     return net, allocators
 
 
-def main(path, width, height, channels, inferences):
+def main(path, width, height, channels, timed, counted):
     net, _allocators = load(path)
     name, outputs = net.input_names()[0], net.output_names()
     image = ncnn.Mat((width, height, channels))
     image.fill(0.01)
     marks = {number: mark(number) for number in (ARM, BEGIN, END, DISARM)}
-    times_ns = []
-    for index in range(inferences):
-        if index == inferences - 2:
-            marks[ARM]()  # the one before is counted too, into the caches only
-        if index == inferences - 1:
-            marks[BEGIN]()
-        begin_ns = time.monotonic_ns()
+
+    def infer():
         extractor = net.create_extractor()
         extractor.input(name, image)
         for output in outputs:
             extractor.extract(output)
+
+    times_ns = []
+    for _ in range(timed):
+        begin_ns = time.monotonic_ns()
+        infer()
         times_ns.append(time.monotonic_ns() - begin_ns)
-    marks[END]()
+    marks[ARM]()
+    infer()  # counted too, into the caches only
+    for _ in range(counted):
+        marks[BEGIN]()
+        infer()
+        marks[END]()
     marks[DISARM]()
     print(json.dumps({"times_ns": times_ns}), flush=True)
     os._exit(
@@ -70,4 +76,4 @@ def main(path, width, height, channels, inferences):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(argument) for argument in sys.argv[2:6]))
+    main(sys.argv[1], *(int(argument) for argument in sys.argv[2:7]))

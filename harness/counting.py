@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 COUNTS = "counts"  # a type's `estimate`
 FILE = "counts.txt"  # in the machine's folder
-# The plugin counts whatever runs between its marks. In 2 of some 30 counts another program's 4 and 12 million
-# instructions were among a model's one million (measured; the first model after a start each time).
-LARGE_COUNT = 1_000_000_000  # of which 12 million are about 1%
+# The plugin counts whatever runs between its marks. In about one of ten counts another program's 4 to 50
+# million instructions were among a model's (measured), and store bytes out of proportion: 2% more
+# instructions came with 9% more of them.
 AGREE_RATIO = 0.02  # chosen: counts of one model on a quiet board differ by less than 0.5% (measured)
 MOST_COUNTS = 5  # chosen
 # Four calls are made a count, two of them with the plugin at work, each 5 to 10 times as long as a plain one
@@ -110,12 +110,17 @@ def read_features(bench: Bench) -> tuple[Features | None, str]:
 def is_sure(taken: Sequence[Features]) -> bool:
     """Return whether what was counted is of the model alone: another program can only have added to a count.
 
-    So it is where the two smallest agree, or where a count is so large that others are no matter.
+    So it is where the two smallest agree in instructions and in bytes stored.
     """
-    least = sorted(map(_instructions, taken))[:2]
-    if not least:
+    least = sorted(taken, key=_instructions)[:2]
+    if len(least) < 2:
         return False
-    return least[0] >= LARGE_COUNT or (len(least) > 1 and least[1] <= least[0] * (1 + AGREE_RATIO))
+    one, other = least
+    return _agree(one.instructions, other.instructions) and _agree(one.stored_bytes, other.stored_bytes)
+
+
+def _agree(one: float, other: float) -> bool:
+    return abs(one - other) <= AGREE_RATIO * min(one, other)
 
 
 def _instructions(features: Features) -> int:

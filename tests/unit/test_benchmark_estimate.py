@@ -47,7 +47,7 @@ class GuestOfTimes:
 
     def run(self, *words, timeout_s):
         now = self.times_ms.pop(0)
-        return json.dumps({"times_ns": [int(ms * 1e6) for ms in (now + 2, now, now, now, now * 5, now * 5)]})
+        return json.dumps({"times_ns": [int(ms * 1e6) for ms in (now + 2, now, now, now)]})
 
 
 def a_network():
@@ -56,8 +56,8 @@ def a_network():
 
 
 def test_a_board_that_has_just_booted_is_given_time():
-    guest = GuestOfTimes([16.8, 15.7, 15.39, 15.38, 99.0])
-    assert len(estimate_collect._settle(guest, a_network())) == 4
+    guest = GuestOfTimes([16.8, 16.79, 15.7, 15.39, 15.38, 15.37, 99.0])
+    estimate_collect._settle(guest, a_network())
     assert guest.times_ms == [99.0]
 
 
@@ -66,5 +66,32 @@ def test_a_board_that_never_settles_is_an_error():
         estimate_collect._settle(GuestOfTimes(range(10, 40)), a_network())
 
 
-def test_the_times_of_inferences_that_are_counted_are_not_the_clock_s():
-    assert estimate_collect._run(GuestOfTimes([15.0]), a_network()) == 15.0
+class GuestThatCounts(GuestOfTimes):
+    """Writes what the plugin would: a window for each count, of so many passes of one block."""
+
+    def __init__(self, times_ms, path, passes):
+        super().__init__(times_ms)
+        self.path, self.passes = path, iter(passes)
+        path.write_text("H 1 2\n")
+
+    def run(self, *words, timeout_s):
+        with open(self.path, "a", encoding="ascii") as file:
+            for passes in next(self.passes):
+                file.write(f"W 0\nB 0 1000 d503201fd503201f\nC 0 {passes}{' 0' * 15}\nE\n")
+        return super().run(*words, timeout_s=timeout_s)
+
+
+def test_a_network_is_counted_until_two_counts_agree(tmp_path):
+    path = tmp_path / "counts.txt"
+    guest = GuestThatCounts([15.0, 14.0, 1.0], path, [(900, 500, 700), (800, 501, 600), ()])
+    counted = estimate_collect._count(guest, a_network(), path, "cortex-a72")
+    assert counted.features.instructions == 1000
+    assert counted.virtual_ms == 14.0
+    assert guest.times_ms == [1.0]
+
+
+def test_a_network_whose_counts_never_agree_is_an_error(tmp_path):
+    path = tmp_path / "counts.txt"
+    guest = GuestThatCounts([15.0] * 9, path, [(2**n,) for n in range(9)])
+    with pytest.raises(DeviceError, match=r"no two counts agree: 2e-06, 4e-06"):
+        estimate_collect._count(guest, a_network(), path, "cortex-a72")

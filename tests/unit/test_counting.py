@@ -121,7 +121,7 @@ def test_a_slow_model_is_waited_for_by_what_its_first_call_took(tmp_path, monkey
         ((2500, 500, 500), 1000),  # another program ran in the first
         ((500, 2500, 505), 1000),
         ((2500, 900, 500, 1300, 500), 1000),
-        ((500_000_000,), 1_000_000_000),  # what others add is no matter
+        ((510_000_000, 500_000_000), 1_000_000_000),
     ],
 )
 def test_it_counts_until_two_counts_agree(tmp_path, passes, counted):
@@ -133,6 +133,15 @@ def test_it_counts_until_two_counts_agree(tmp_path, passes, counted):
     assert features is not None
     assert features.instructions == counted
     assert next(marks, None) is None
+
+
+def test_counts_whose_bytes_differ_do_not_agree():
+    def counted(instructions: int, stored_bytes: int) -> Any:
+        return SimpleNamespace(instructions=instructions, stored_bytes=stored_bytes)
+
+    quiet, beside_another = counted(2_000_000_000, 100_000_000), counted(2_030_000_000, 107_000_000)
+    assert not counting.is_sure([quiet, beside_another])
+    assert counting.is_sure([quiet, beside_another, counted(2_000_100_000, 100_400_000)])
 
 
 def test_counts_that_never_agree_are_told(tmp_path):
