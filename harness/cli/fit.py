@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from harness import model_files, selection
 from harness import plan as plans
 from harness import registry as registries
-from harness import selection
 from harness.cli.options import load_registry, reports_dir, select_one, whole_number
 from harness.counting import COUNTS
 from harness.errors import EXIT_INVALID, ConfigError, HarnessError
@@ -34,17 +34,18 @@ if TYPE_CHECKING:
 
 _Taken = TypeVar("_Taken", Timed, Counted)
 
-DESCRIPTION = """Run a set of networks on a real board, which is timed, and on an emulated one, which counts
-them, as in `harness devices fit rpi4 --against rpi4-01`; fit the real one's milliseconds to the
-counts, each network left out in turn, and keep the calibration. Estimates on emulated boards of the
-type use it from then on. Under 3 networks of a runtime and precision it is refused, under 9 it is
-marked. A board whose clock moved, that throttled or was busy is INVALID (exit code 11), and no
-calibration is kept. What was measured soundly is: the same command again goes on from there."""
+DESCRIPTION = """Run a set of networks on a real board, which is timed, and on an emulated one (NAME), which
+counts them, as in `harness devices fit rpi4 --against rpi4-01`; fit the real one's milliseconds to
+the counts, each network left out in turn, and keep the calibration. Estimates on emulated boards of
+the type use it from then on; where its band is too wide to be of use, only as far as no other's is
+narrower. Under 3 networks of a runtime and precision it is refused, under 9 it is marked. A board
+whose clock moved, that throttled or was busy is INVALID (exit code 11), and no calibration is kept.
+What was measured soundly is: the same command again goes on from there."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--against", required=True, metavar="UNIT", help="the real unit; the device's own kind is `qemu`"
+        "--against", required=True, metavar="UNIT", help="the real unit, of kind `ssh` or `local`"
     )
     parser.add_argument(
         "--model",
@@ -52,6 +53,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE",
         help="a file, or a model of suites/release.toml; repeatable (default: all of the plan)",
+    )
+    parser.add_argument(
+        "--runtime",
+        action="append",
+        default=[],
+        metavar="NAME[==VERSION]",
+        help="calibrate this runtime instead of the plan's; repeatable, each gets a calibration of its own",
     )
     parser.add_argument(
         "--threads",
@@ -90,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             next_step="Name a unit whose kind is `ssh` or `local`.",
         )
     folder = reports_dir(args)
-    plan, models = _models(args.model, folder.parent / "suites" / "release.toml")
+    plan, models = _models(args, folder.parent / "suites" / "release.toml")
     choose.require_enough(models)
     choose.require_plugin(emulated)
     path = pieces_path(folder, emulated.type.name, real.name, args.threads)
@@ -265,7 +273,8 @@ def _emulated(args: argparse.Namespace) -> Device:
     return chosen
 
 
-def _models(given: list[str], plan_file: Path) -> tuple[Plan, list[PlanModel]]:
+def _models(args: argparse.Namespace, plan_file: Path) -> tuple[Plan, list[PlanModel]]:
+    given: list[str] = args.model
     plan = plans.load_plan(plan_file) if plan_file.is_file() else Plan(None)
     if not given and not plan.models:
         raise ConfigError(
@@ -275,6 +284,8 @@ def _models(given: list[str], plan_file: Path) -> tuple[Plan, list[PlanModel]]:
             where="--model",
             next_step="Give files: --model FILE, once for each.",
         )
-    chosen = list(selection.select_models(plan, given, [], {}))
+    wanted = [model_files.parse_runtime(text) for text in args.runtime]
+    choose.require_one_build(wanted)
+    chosen = list(selection.select_models(plan, given, wanted, {}))
     selection.require_usable(chosen, plan.runtimes)
     return plan, chosen

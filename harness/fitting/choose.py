@@ -10,7 +10,7 @@ from harness import counting, units
 from harness.errors import ConfigError, HostSetupError, ModelRejected
 from harness.estimating import precision_of
 from harness.measure.bench import Look
-from harness.model import Device, PlanModel
+from harness.model import Device, PlanModel, RuntimeSpec
 from harness.workbench import Workbench
 
 FEWEST = 3  # networks of one runtime and precision: fewer leave nothing to judge a fit by
@@ -61,6 +61,20 @@ def require_enough(models: Sequence[PlanModel]) -> None:
             where="--model",
             next_step="Give more: --model FILE, once for each, or a plan that names them.",
         )
+
+
+def require_one_build(wanted: Sequence[RuntimeSpec]) -> None:
+    """Raise ConfigError for two builds of a runtime: a calibration is of the runtime, and has one place."""
+    builds: dict[str, set[str]] = {}
+    for spec in wanted:
+        builds.setdefault(spec.name, set()).add(str(spec))
+    problems = [
+        f"{' and '.join(sorted(specs))} are builds of one runtime, which has one calibration."
+        for specs in builds.values()
+        if len(specs) > 1
+    ]
+    if problems:
+        raise ConfigError(problems, where="--runtime", next_step="Give one of them.")
 
 
 def require_distinct(workbench: Workbench, models: Sequence[PlanModel]) -> None:

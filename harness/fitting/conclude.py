@@ -5,6 +5,7 @@ How a fit is made and judged is `estimate`'s to know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def make_calibrations(
     found = []
     for runtime, precision in sorted({n.group for n in networks}):
         these = [n for n in networks if n.group == (runtime, precision)]
+        named = _names(these)
         made = calibration.Calibration(
             name=calibration_name(board.name, runtime, precision, threads),
             device_type=device.type.name,
@@ -54,7 +56,7 @@ def make_calibrations(
             statistic="p50",
             networks=tuple(
                 calibration.Network(
-                    n.name,
+                    named[n.name],
                     precision,
                     n.input_shape,
                     counted[n.name].features,
@@ -66,6 +68,19 @@ def make_calibrations(
         )
         made.best_fit(precision, threads)  # all of them can be fitted, or none is kept
         found.append(made)
+    return found
+
+
+def _names(networks: Sequence[Network]) -> dict[str, str]:
+    """Return each network's name in a file of one runtime, by its own: letters, digits and `._-` alone."""
+    found: dict[str, str] = {}
+    for network in networks:
+        of_all = network.name.replace(f"@{network.model.runtime}", "")
+        name = plain = re.sub(r"[^A-Za-z0-9._-]", "_", of_all).lstrip("._-") or "network"
+        number = 2
+        while name in found.values():
+            name, number = f"{plain}-{number}", number + 1
+        found[network.name] = name
     return found
 
 

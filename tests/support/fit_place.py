@@ -73,6 +73,7 @@ class Place:
         self.kernel = "6.1.0"
         self.runtime_version = "1.2.3"
         self.quantised: set[str] = set()
+        self.numbers: dict[str, int] = {}  # of networks whose names don't say it
         # called after each measurement with (device, network): what happens to a board meanwhile
         self.meanwhile: Callable[[str, str], None] = lambda device, network: None
         (root / "devices.toml").write_text(DEVICES)
@@ -111,9 +112,9 @@ class Place:
         self.measured.clear()
         return found
 
-    @staticmethod
-    def network(bench: Any) -> Any:
-        return NETWORKS[int(Path(bench.case.name).stem.removeprefix("n"))]
+    def network(self, bench: Any) -> Any:
+        name = bench.case.name
+        return NETWORKS[self.numbers[name] if name in self.numbers else int(name.partition(".")[0][1:])]
 
     def _measure(self, bench: Any) -> Observation:
         device = bench.board.device

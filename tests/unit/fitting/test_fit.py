@@ -129,6 +129,33 @@ def test_runtimes_and_precisions_are_fitted_apart_and_a_small_group_is_left_out(
     assert names == [{f"n{n}.onnx" for n in range(3)}, {f"n{n}.tflite" for n in range(3, 6)}]
 
 
+def test_the_runtime_that_is_named_is_calibrated_each_apart(place):
+    models = place.models(3, suffix=".tflite")
+    assert place.fit(*models, "--runtime", "tflite-runtime==2.14.0") == 0
+    assert calibration.load(place.kept("tflite-runtime")).runtime == "tflite-runtime"
+    assert not place.kept("litert").exists()
+    assert place.fit(*models, "--runtime", "litert", "--runtime", "tflite-runtime") == 0
+    names = [{n.name for n in calibration.load(place.kept(r)).networks} for r in ("litert", "tflite-runtime")]
+    assert names == [{f"n{n}.tflite" for n in range(3)}] * 2
+
+
+def test_names_that_no_file_of_ours_may_have_are_made_plain(place):
+    models = place.models(3)
+    odd = ["_a b+1.onnx", "ä.onnx", "ö.onnx"]
+    for given, name in zip(models[1::2], odd, strict=True):
+        Path(given).rename(place.root / name)
+    place.numbers = dict(zip(("_a_b+1.onnx", *odd[1:]), range(3), strict=True))
+    assert place.fit(*[text for name in odd for text in ("--model", str(place.root / name))]) == 0
+    assert {n.name for n in calibration.load(place.kept()).networks} == {"a_b_1.onnx", "onnx", "onnx-2"}
+
+
+def test_models_of_another_format_keep_their_runtime(place):
+    models = place.models(3) + place.models(3, suffix=".tflite", first=3)
+    assert place.fit(*models, "--runtime", "tflite-runtime") == 0
+    assert place.kept("onnxruntime").exists()
+    assert place.kept("tflite-runtime").exists()
+
+
 def test_a_type_that_asks_for_no_counts_is_told_of(place, capsys):
     devices = place.root / "devices.toml"
     devices.write_text(devices.read_text().replace("[types.pi]\n", '[types.pi]\nestimate = "clock"\n'))
@@ -158,6 +185,28 @@ def test_groups_that_are_all_too_small_are_refused_before_anything_is_measured(p
     said = capsys.readouterr().err
     assert "litert, fp32: 2 networks (n2.tflite, n3.tflite), expected at least 3" in said
     assert "onnxruntime, int8: 2 networks (n0.onnx, n1.onnx), expected at least 3" in said
+    assert place.measured == []
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "said"),
+    [
+        (["litertt"], "--runtime: unknown runtime `litertt`; did you mean `litert`?"),
+        (["litert"], "--runtime: litert runs none of the chosen models (.onnx)"),
+        (["onnxruntime="], "'onnxruntime=' is not a runtime; expected NAME or NAME==VERSION"),
+        (["command"], "runtime `command` doesn't say which executable to run"),
+        (
+            ["onnxruntime==1.30.0", "onnxruntime"],
+            "--runtime: onnxruntime and onnxruntime==1.30.0 are builds of one runtime, which has one",
+        ),
+    ],
+)
+def test_a_runtime_that_can_not_be_calibrated_is_refused_before_anything_is_measured(
+    place, capsys, runtimes, said
+):
+    asked = [text for name in runtimes for text in ("--runtime", name)]
+    assert place.fit(*place.models(3), *asked) == 2
+    assert said in capsys.readouterr().err
     assert place.measured == []
 
 
