@@ -20,7 +20,7 @@ from harness.errors import EXIT_INVALID, ConfigError, HarnessError
 from harness.estimating import own_path, pieces_path
 from harness.fitting import choose, conclude, identity, take
 from harness.fitting.choose import Network
-from harness.fitting.pieces import Pieces, load_pieces
+from harness.fitting.pieces import Pieces, elsewhere, load_pieces
 from harness.fitting.take import Counted, Timed
 from harness.model import Device, Plan, PlanModel
 from harness.progress import Progress
@@ -229,7 +229,7 @@ def _keep(call: _Call, found: Calibration) -> None:
     ((precision, threads),) = found.settings()
     path = own_path(call.reports, found.device_type, found.runtime, precision, threads)
     replaced = _what_was_there(path)
-    calibration.save(path, found)
+    calibration.save(path, found, then=elsewhere(path.parent))
     for line in conclude.describe(calibration.load(path)):
         _say(line)
     _say(f"Kept in {path}{replaced}.")

@@ -303,6 +303,9 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)  # a JSON string is a TOML basic string
 
 
-def save(path: Path, calibration: Calibration) -> None:
-    """Write a calibration, with a fit of each setting that has the networks for one."""
-    write_text(path, render(calibration))
+def save(path: Path, calibration: Calibration, *, then: str = "") -> None:
+    """Write a calibration, with a fit of each setting that has the networks for one.
+
+    Raises HostSetupError where the disk refuses; `then` adds to what that says to do.
+    """
+    write_text(path, render(calibration), then=then)

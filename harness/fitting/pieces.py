@@ -71,8 +71,9 @@ class Pieces:
     def add(self, piece: Piece) -> None:
         """Keep a piece. Raises HostSetupError where the disk refuses."""
         self._kept[piece.side, piece.network] = piece
-        make_folder(self.path.parent)
-        write_text(self.path, self._render())
+        folder = self.path.parent
+        make_folder(folder, then=elsewhere(folder))
+        write_text(self.path, self._render(), then=elsewhere(folder))
         self.added += 1
 
     def _render(self) -> str:
@@ -81,6 +82,11 @@ class Pieces:
             for p in self._kept.values()
         ]
         return json.dumps({"schema_version": FORMAT, "pieces": pieces}, indent=1, sort_keys=True) + "\n"
+
+
+def elsewhere(folder: Path) -> str:
+    """Return what helps where the disk of `folder` refuses and nothing on it can go."""
+    return f"Or move {folder} to a disk with room and leave a link in its place."
 
 
 def as_stored(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from harness.store.atomic import disk_errors, sync_folder, write_bytes
 
+_THEN = "The soak itself goes on; attach to it again then."
+
 
 class LedgerFiles:
     """Plain files. Every method raises HostSetupError when the disk refuses."""
@@ -36,7 +38,7 @@ class LedgerFiles:
 
     def replace(self, path: Path, data: bytes) -> None:
         """Write `data` to `path`, whole or not at all."""
-        write_bytes(path, data)
+        write_bytes(path, data, then=_THEN)
 
 
 @contextlib.contextmanager
@@ -52,4 +54,4 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _disk_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    return disk_errors(path, then="The soak itself goes on; attach to it again then.")
+    return disk_errors(path, then=_THEN)

@@ -51,9 +51,9 @@ def checked_name(name: str, *, what: str) -> str:
     return name
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: temporary name, fsync, rename. Raises HostSetupError if the disk refuses."""
-    with _disk_errors(path):
+def write_bytes(path: Path, data: bytes, *, then: str = "") -> None:
+    """Write `data` to `path`: temporary name, fsync, rename. Raises HostSetupError, as `disk_errors` does."""
+    with disk_errors(path, then=then):
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -68,30 +68,30 @@ def write_bytes(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, then: str = "") -> None:
     """Write `text` as UTF-8 to `path`, as `write_bytes` does.
 
     Half a surrogate pair, which an undecodable file name leaves in a text, becomes "?".
     """
-    write_bytes(path, text.encode("utf-8", "replace"))
+    write_bytes(path, text.encode("utf-8", "replace"), then=then)
 
 
-def write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes, *, then: str = "") -> None:
     """Write `data` to `path` and fsync it, under its own name: for files inside a `new_folder`."""
-    with _disk_errors(path), path.open("wb") as file:
+    with disk_errors(path, then=then), path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
 @contextmanager
-def new_folder(final: Path) -> Iterator[Path]:
+def new_folder(final: Path, *, then: str = "") -> Iterator[Path]:
     """Yield a temporary folder beside `final`; on success sync it and rename it to `final`.
 
     On any error the temporary folder is removed and nothing appears. Raises ConfigError if `final` exists
     already, HostSetupError if the disk refuses.
     """
-    with _disk_errors(final):
+    with disk_errors(final, then=then):
         if final.exists():
             raise ConfigError("exists already", where=str(final), next_step="Every attempt needs its own id.")
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{final.name}-", dir=final.parent))
@@ -106,14 +106,14 @@ def new_folder(final: Path) -> Iterator[Path]:
         sync_folder(final.parent)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, then: str = "") -> None:
     """Create `path` and its parents. Raises ConfigError for a file, HostSetupError if the disk refuses."""
-    with _disk_errors(path):
+    with disk_errors(path, then=then):
         if path.exists() and not path.is_dir():
             raise ConfigError(
                 "is a file, expected a folder.",
                 where=str(path),
-                next_step="Choose another folder with --report-dir.",
+                next_step=f"Move it away. {then}".rstrip(),
             )
         path.mkdir(parents=True, exist_ok=True)
 
@@ -129,18 +129,6 @@ def sync_folder(folder: Path) -> None:
 
 def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HostSetupError(
-            f"can't be written: {error.strerror or error}",
-            where=str(path),
-            next_step="Free some room, fix its rights, or choose another folder with --report-dir.",
-        ) from error
 
 
 def _remove_flat(folder: Path) -> None:

@@ -41,6 +41,7 @@ from harness.store.reader import StoredSession, read_session
 from harness.store.versions import SCHEMA_VERSION
 
 _LOG = logging.getLogger(__name__)
+_ELSEWHERE = "Or choose another folder with --report-dir."  # those who write sessions have it
 
 
 class SessionWriter:
@@ -69,9 +70,9 @@ class SessionWriter:
         files = {SERIES_FILE: series.encode(run.series), LOG_FILE: run.log.encode("utf-8", "replace")}
         files[RUN_FILE] = codec.dump_json(_run_document(run, files))
         final = self.folder / RUNS_FOLDER / run.run_id
-        with new_folder(final) as temporary:
+        with new_folder(final, then=_ELSEWHERE) as temporary:
             for name, data in files.items():
-                write_synced(temporary / name, data)
+                write_synced(temporary / name, data, then=_ELSEWHERE)
         self.note(f"run {run.run_id}", lambda: self._index.add_run(run))
         return final
 
@@ -79,8 +80,8 @@ class SessionWriter:
         """Store a file beside the runs (a console log, a capture). Returns its path."""
         folder = self.folder / ATTACHMENTS_FOLDER
         path = folder / checked_name(name, what="attachment")
-        make_folder(folder)
-        write_bytes(path, data)
+        make_folder(folder, then=_ELSEWHERE)
+        write_bytes(path, data, then=_ELSEWHERE)
         return path
 
     def finish(self, record: SessionRecord) -> None:
@@ -141,15 +142,15 @@ class Store:
         """
         checked_name(record.session_id, what="session id")
         place = folder if folder is not None else self.reports_dir / record.session_id
-        make_folder(self.reports_dir)
-        make_folder(place)
+        make_folder(self.reports_dir, then=_ELSEWHERE)
+        make_folder(place, then=_ELSEWHERE)
         if (place / SESSION_FILE).exists() or (place / RUNS_FOLDER).exists():
             raise ConfigError(
                 "holds a session already, which stays as evidence.",
                 where=str(place),
                 next_step="Choose another folder with --report-dir, or move this one away.",
             )
-        make_folder(place / RUNS_FOLDER)
+        make_folder(place / RUNS_FOLDER, then=_ELSEWHERE)
         _write_session(place, record, None)
         writer = SessionWriter(record, place, self.index)
         opened(writer)
@@ -207,7 +208,7 @@ def update_latest(reports_dir: Path, session_folder: Path) -> Path:
         raise ConfigError(
             "is no link", where=str(link), next_step="Move it away: the newest session goes there."
         )
-    make_folder(reports_dir)
+    make_folder(reports_dir, then=_ELSEWHERE)
     target = os.path.relpath(session_folder.absolute(), reports_dir.absolute())
     temporary = reports_dir / f"{TEMPORARY_PREFIX}{LATEST_LINK}-{secrets.token_hex(8)}"
     temporary.symlink_to(target, target_is_directory=True)
@@ -235,4 +236,4 @@ def _write_session(folder: Path, record: SessionRecord, runs: dict[str, str] | N
         "session": codec.to_plain(record, where=f"session {record.session_id}"),
         "runs": runs,
     }
-    write_bytes(folder / SESSION_FILE, codec.dump_json(document))
+    write_bytes(folder / SESSION_FILE, codec.dump_json(document), then=_ELSEWHERE)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -451,6 +453,38 @@ def test_a_calibration_is_as_old_as_the_oldest_time_in_it(place):
     place.now += datetime.timedelta(hours=2)
     assert place.fit(*place.models(4)) == 0
     assert calibration.load(place.kept()).taken_on == "2026-03-01"
+
+
+@pytest.mark.parametrize("full_at", ["n1.onnx", "the calibration"])
+def test_a_full_disk_is_told_with_its_folder_and_what_was_kept_before_serves(
+    place, capsys, monkeypatch, full_at
+):
+    sync, full = os.fsync, [False]
+
+    def refuse(handle: int) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    def fill(device: str, network: str) -> None:
+        full[0] = (device, network) == ("desk", full_at)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    place.meanwhile = fill
+    if full_at == "the calibration":
+        save = calibration.save
+        monkeypatch.setattr(calibration, "save", lambda *a, **k: (full.__setitem__(0, True), save(*a, **k)))
+    assert place.fit(*place.models(3)) == 75
+    said = capsys.readouterr()
+    folder = place.pieces.parent
+    assert said.err.startswith(f"harness: {folder}/pi-")
+    assert "can't be written: No space left on device. Free some room or fix its rights. " in said.err
+    assert f"Or move {folder} to a disk with room and leave a link in its place" in said.err
+    assert "--report-dir" not in said.err
+    assert "the same command again goes on from there" in said.out
+    assert sorted(p.name for p in folder.iterdir()) == [place.pieces.name]
+    full[0] = False
+    monkeypatch.undo()
 
 
 BROKEN = {

@@ -278,6 +278,6 @@ def test_latest_reaches_a_session_elsewhere(tmp_path: Path) -> None:
 
 def test_a_file_where_the_sessions_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "report").write_text("mine")
-    with pytest.raises(ConfigError, match=r"report: is a file, expected a folder\. Choose"):
+    with pytest.raises(ConfigError, match=r"report: is a file, expected a folder\. Move it away\. Or choose"):
         Store(tmp_path / "reports").open_session(records.session(), tmp_path / "report")
     assert (tmp_path / "report").read_text() == "mine"
