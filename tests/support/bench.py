@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from harness.connect.base import Connection
 
+LONG_S = 120.0  # only ends what hangs: a busy host takes many times as long as a quiet one
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -23,10 +25,10 @@ class Bench:
 
     def is_alive(self, pid: int) -> bool:
         """Return whether a process runs on the device; one that nobody has reaped yet doesn't."""
-        stat = self.connection.run(["cat", f"/proc/{pid}/stat"], timeout_s=30, check=False)
+        stat = self.connection.run(["cat", f"/proc/{pid}/stat"], timeout_s=LONG_S, check=False)
         return stat.returncode == 0 and stat.stdout.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
-    def ends(self, pid: int, within_s: float = 15.0) -> bool:
+    def ends(self, pid: int, within_s: float = LONG_S) -> bool:
         """Return whether the process is gone, waiting for it up to `within_s`."""
         return eventually(lambda: not self.is_alive(pid), within_s)
 
@@ -36,18 +38,19 @@ class Bench:
 
         def wait_and_interrupt() -> None:
             def there() -> bool:
-                return self.connection.run(["test", "-s", path], timeout_s=30, check=False).returncode == 0
+                done = self.connection.run(["test", "-s", path], timeout_s=LONG_S, check=False)
+                return done.returncode == 0
 
-            eventually(there, 30.0)
+            eventually(there, LONG_S)
             os.kill(os.getpid(), signal.SIGINT)
 
         thread = threading.Thread(target=wait_and_interrupt, daemon=True)
         thread.start()
         yield
-        thread.join(30.0)
+        thread.join(LONG_S)
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 15.0, every_s: float = 0.02) -> bool:
+def eventually(condition: Callable[[], bool], within_s: float = LONG_S, every_s: float = 0.02) -> bool:
     """Return whether `condition` comes true in time. `every_s`: longer where each look keeps a board busy."""
     end = time.monotonic() + within_s
     while not condition():
