@@ -29,7 +29,14 @@ from harness.soak.collector import Visit
 from harness.soak.cycles import parse_cycle
 from harness.soak.known_good import soak_numbers
 from harness.soak.ledger import Ledger
-from harness.soak.machines import discard_machine, ensure_machine, expected_lifetime_s, let_fly
+from harness.soak.machines import (
+    discard_machine,
+    ensure_machine,
+    expected_lifetime_s,
+    let_fly,
+    note_soak,
+    require_no_soak,
+)
 from harness.soak.reach import reach_for
 from harness.soak.spool import Record
 from harness.soak.start import Started, StreamPlan, new_soak_id, start_soak
@@ -109,6 +116,7 @@ def begin(
     """
     device, profile = target.device, profile_of(target.device, settings)
     assert settings.duration_s is not None
+    require_no_soak(device)
     mine = ensure_machine(
         device,
         profile,
@@ -136,6 +144,7 @@ def begin(
             discard_machine(device, error)
         raise
     workbench.close_board(device.name)
+    note_soak(device, started.soak_id)
     if settings.compressed:
         let_fly(device)
     return started

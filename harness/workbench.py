@@ -19,6 +19,7 @@ from harness.model import Device, DeviceFacts, DeviceType, ModelCase, Plan, Plan
 from harness.progress import Progress
 from harness.remote.soak import SoakClient
 from harness.selection import Target
+from harness.soak.machines import require_no_soak
 from harness.units import format_duration
 
 
@@ -112,6 +113,7 @@ class Workbench:
                 for name in {n for n, _ in self._boards} - {self._local.name}:
                     self.close_board(name)
             self._lease(device)
+            require_no_soak(device, profile)
             # on a board of its own each environment is pushed when a model needs it
             wanted = self._requests(device) if device.kind == "qemu" else []
             board = self._boards[key] = self._open(device, profile, wanted)

@@ -78,6 +78,7 @@ def collect(
         clock=clock,
     )
     visit = collector.run(on_visit)
+    machines.forget_soak(device, ledger.soak_id)
     if visit.status.state == "ended" and not _others_run(reach, ledger.soak_id, device):
         machines.end_machine(device)
     return visit

@@ -18,8 +18,8 @@ from harness.emulation import (
     start,
     stop_machine,
 )
-from harness.emulation.keeper import write_json
-from harness.errors import ConfigError, HarnessError
+from harness.emulation.keeper import read_json, write_json
+from harness.errors import ConfigError, DeviceBusy, HarnessError
 from harness.model import Device
 from harness.progress import Progress
 
@@ -28,6 +28,7 @@ LEAST_SPEED = 100.0
 MARGIN_S = 3600.0
 RENEW_BELOW_S = 1800.0
 _MARK = "soak.json"  # in the machine's folder: it was started for a soak, and ends with it
+_NOTE = "soaking.json"  # there too: the soak that is on it, until it was collected to its end
 
 
 def expected_lifetime_s(duration_s: float, *, compressed: bool) -> float:
@@ -84,6 +85,39 @@ def ensure_machine(
         stop_machine(device.name)
         raise
     return True
+
+
+def note_soak(device: Device, soak_id: str) -> None:
+    """Note on an emulated unit's machine that a soak is on it, for `require_no_soak`."""
+    if device.kind == "qemu":
+        write_json(str(find_machine(device.name).folder / _NOTE), {"id": soak_id})
+
+
+def forget_soak(device: Device, soak_id: str) -> None:
+    """Take the note of a soak back that is collected to its end. What isn't noted is left alone."""
+    if device.kind == "qemu" and _info(device.name) is not None:
+        path = find_machine(device.name).folder / _NOTE
+        if read_json(str(path)).get("id") == soak_id:
+            path.unlink(missing_ok=True)
+
+
+def require_no_soak(device: Device, profile: str | None = None) -> None:
+    """Raise DeviceBusy where a soak is on the machine that an emulated unit has up (in `profile`).
+
+    By this host's own note: the machine isn't asked, as a compressed soak's time flies past any connection. A
+    soak counts until it was collected, since its machine ends with that, whoever else works on it.
+    """
+    found = _info(device.name) if device.kind == "qemu" else None
+    if found is None or profile not in (None, found.profile) or found.state != "running":
+        return
+    soak_id = read_json(str(find_machine(device.name).folder / _NOTE)).get("id")
+    if soak_id is not None:
+        raise DeviceBusy(
+            f"soak {soak_id} is on its emulated machine, and isn't collected to its end yet.",
+            where=device.name,
+            next_step=f"Collect it: harness soak attach {soak_id} (after harness soak stop {soak_id}, to end it "
+            f"now); or give it up with all it has seen: harness devices down {device.name}",
+        )
 
 
 def let_fly(device: Device) -> None:
