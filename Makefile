@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test nightly lint check bench bench-estimate bench-full models golden docs clean
+.PHONY: help demo test nightly lint check bench bench-estimate bench-borrowed bench-full models golden docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -42,15 +42,24 @@ bench: $(VENV)/.ready ## the measured claims, as ratios
 bench-estimate: $(VENV)/.ready ## estimated milliseconds against published ones, and what each term gives
 	@$(BIN)/python -m benchmarks estimate
 	@$(BIN)/python -m benchmarks.estimate show
+	@$(BIN)/python -m benchmarks.estimate_borrowed show
+
+bench-borrowed: $(VENV)/.ready .venv-models/.ready ## LiteRT's MobileNets, made and counted anew, against published figures
+	@sh tools/setup.sh --host-packages emulation
+	@.venv-models/bin/python benchmarks/estimate_borrowed_models.py --out build/mobilenets
+	@$(BIN)/python -m benchmarks.estimate_borrowed count --models build/mobilenets
 
 bench-full: $(VENV)/.ready ## the same with the whole detection table; goes on where it was interrupted
 	@sh tools/setup.sh --host-packages emulation tests
 	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m benchmarks --full --docs
 
-models: ## train the demo models again (needs TensorFlow, in an environment of its own)
-	@test -x .venv-models/bin/python || $(PYTHON) -m venv .venv-models
+.venv-models/.ready: tools/models-requirements.txt
+	@$(PYTHON) -m venv .venv-models
 	@.venv-models/bin/pip install --quiet -r tools/models-requirements.txt
+	@touch $@
+
+models: .venv-models/.ready ## train the demo models again (needs TensorFlow, in an environment of its own)
 	@.venv-models/bin/python tools/make_models.py --out models
 
 golden: $(VENV)/.ready ## accept the tests' actual output as golden
