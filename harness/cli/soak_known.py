@@ -56,12 +56,18 @@ def find(args: argparse.Namespace) -> Known | None:
         return _on_device(args, root, ledgers)
     if args.id is not None:
         raise ConfigError(
-            f"no soak `{args.id}` is known here{nearest(args.id, ledgers) if ledgers else ''}.",
+            f"no soak `{args.id}` is known here{_likely(args.id, ledgers)}",
             where=str(root),
             next_step="Say which device it is on: --device NAME.",
         )
     open_ones = [ledger for ledger in ledgers.values() if stored_in(ledger.folder) is None]
     return _of_ledger(args, open_ones[0], root) if len(open_ones) == 1 else None
+
+
+def _likely(soak_id: str, ledgers: Mapping[str, Ledger]) -> str:
+    """Return the end of a sentence about an unknown ID: which it may have been."""
+    hint = nearest(soak_id, ledgers)
+    return hint if hint.endswith("?") else f"{hint}."
 
 
 def require(args: argparse.Namespace) -> Known:

@@ -40,8 +40,9 @@ def make_ledger(device: Device, soaks: SoakClient, soak_id: str, root: Path) -> 
     """Return the ledger of a soak over an open connection, as `ledger_from_device` does."""
     there = [status.id for status in soaks.list()]
     if soak_id not in there:
+        hint = nearest(soak_id, there) or "; no soak is"
         raise DataError(
-            f"isn't on {device.name}{nearest(soak_id, there) or '; no soak is'}.",
+            f"isn't on {device.name}{hint}{'' if hint.endswith('?') else '.'}",
             where=soak_id,
             next_step=f"harness soak list --device {device.name}",
         )

@@ -115,8 +115,8 @@ def require_no_soak(device: Device, profile: str | None = None) -> None:
         raise DeviceBusy(
             f"soak {soak_id} is on its emulated machine, and isn't collected to its end yet.",
             where=device.name,
-            next_step=f"Collect it: harness soak attach {soak_id} (after harness soak stop {soak_id}, to end it "
-            f"now); or give it up with all it has seen: harness devices down {device.name}",
+            next_step=f"Collect it: harness soak attach {soak_id} (harness soak stop {soak_id} ends it "
+            f"early). Or give it up with all it has seen: harness devices down {device.name}",
         )
 
 

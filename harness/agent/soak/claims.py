@@ -14,6 +14,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, Optional
 
 from ..faults import Fault
+from ..probes import free_bytes
 from .disk import FULL
 from .folder import SoakFolder
 
@@ -37,15 +38,26 @@ class Claims:
         self._boot_id = boot_id
         self._boottime_ns = boottime_ns
 
+    def prepare(self) -> None:
+        """Make the claim's files while there is room: a first claim may come when the disk is full.
+
+        Nobody holds it then. What is there is left as it is. Raises OSError.
+        """
+        with self._locked():
+            if not os.path.exists(self._folder.file(_FILE)):
+                self._folder.write_object(_FILE, {"token": 0, "holder": "", "acked_segment": 0})
+
     def claim(self, holder: str, take_over: bool, lease_s: float) -> int:
         """Return a token greater than any before.
 
-        Raises `busy` when another holder was seen within `lease_s` and `take_over` is false.
+        Raises `busy` when another holder was seen within `lease_s` and `take_over` is false, `no_space` where
+        the disk has no room to note it.
         """
         with self._locked():
             claim = self._folder.read_object(_FILE)
             age_ns = self._seen_age_ns(claim)
-            if claim and not take_over and claim.get("holder") != holder and age_ns < lease_s * 1e9:
+            held = bool(claim.get("token"))
+            if held and not take_over and claim.get("holder") != holder and age_ns < lease_s * 1e9:
                 raise Fault(
                     "busy",
                     "soak %s: %s collects it, seen %.0f s ago (lease_s = %g)"
@@ -61,14 +73,19 @@ class Claims:
                 "boot_id": self._boot_id,
                 "acked_segment": int(claim.get("acked_segment", 0)),
             }
-            self._write(claim)
+            try:
+                self._write(claim)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                raise self._no_room() from error
             return int(claim["token"])
 
     def check(self, token: int, acked_segment: int = 0) -> None:
         """Note that the holder of `token` was here, and what it has safe. Raises `fenced` for an old one."""
         with self._locked():
             claim = self._folder.read_object(_FILE)
-            if claim.get("token") != token:
+            if not token or claim.get("token") != token:
                 raise Fault(
                     "fenced",
                     "soak %s: token %d isn't the present one, %s; %s collects it now"
@@ -85,6 +102,15 @@ class Claims:
                 "boot_id": self._boot_id,
             }
             self._note(dict(claim, **now), acked > claim["acked_segment"])
+
+    def _no_room(self) -> Fault:
+        """Return what to raise for a claim that the disk has no room to note."""
+        return Fault(
+            "no_space",
+            "soak %s can't be claimed: the disk of %s is full (%d bytes are free, its reserve is used "
+            "up), and a block is needed to note who collects. It goes on; what it has written stays there"
+            % (self._folder.id, self._folder.home, free_bytes(self._folder.home)),
+        )
 
     def _note(self, claim: Dict[str, Any], acknowledges: bool) -> None:
         """Write down a claim that stays. A full disk refuses nobody: the collector acknowledges again.
@@ -125,7 +151,7 @@ class Claims:
     def describe(self) -> Optional[Dict[str, Any]]:
         """Return the present claim with its `seen_age_ns` (null in another boot), None before the first."""
         claim = self._folder.read_object(_FILE)
-        if not claim:
+        if not claim.get("token"):
             return None
         same_boot = claim.get("boot_id") == self._boot_id
         return {

@@ -155,6 +155,19 @@ class SoakFolder:
             return None
         return str(self.read_object("stop.json").get("reason", "stopped"))
 
+    def write_stop(self, reason: str) -> None:
+        """Have the soak end, for `reason` where the disk has room for that. Raises OSError.
+
+        An empty file needs no block for its content, and says it too.
+        """
+        try:
+            self.write_object("stop.json", {"reason": reason})
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            os.close(os.open(self.file("stop.json"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            sys.stderr.write("agent: soak %s: no room for why it ends: %s\n" % (self.id, reason))
+
     def acknowledged(self) -> int:
         """Return the last segment that the collector has safe; 0 without one."""
         number = self.read_object("collector.json").get("acked_segment", 0)

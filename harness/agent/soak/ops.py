@@ -50,6 +50,7 @@ def soak_start(place: Place, args: Args) -> Answer:
         folder.write_object("spec.json", values)
     elif folder.spec() != values:
         raise Fault("bad_request", "soak %s: there is one with another spec; choose another id" % spec.id)
+    _claims(folder).prepare()
     hook = _install_hook(place, folder, spec)
     if hook is not None:
         os.sync()  # models, environment and agent as well: after a power cut the hook needs them all
@@ -129,7 +130,7 @@ def soak_stop(place: Place, args: Args) -> Answer:
     args.done()
     _claims(folder).check(token)
     if folder.stop_reason() is None:
-        folder.write_object("stop.json", {"reason": reason})
+        folder.write_stop(reason)
     pid = folder.living_runner()
     if pid:
         with contextlib.suppress(ProcessLookupError):  # it has just ended

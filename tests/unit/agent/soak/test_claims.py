@@ -161,8 +161,22 @@ def test_a_full_disk_with_nothing_to_lend_is_told(
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(folder_module, "write_whole", write_whole)
-    with pytest.raises(OSError, match="full"):
-        claims.claim("desk", False, 120)
+    told = fault(claims.claim, "desk", False, 120)
+    assert told.kind == "no_space"
+    for part in (f"soak {folder.id} can't be claimed", folder.home, "bytes are free", "The soak goes on"):
+        assert part in str(told)
+
+
+def test_a_claim_that_was_prepared_is_nobodys(folder: SoakFolder, claims: Claims) -> None:
+    claims.prepare()
+    assert claims.describe() is None
+    assert folder.acknowledged() == 0
+    for token in (0, 1):
+        assert fault(claims.check, token).kind == "fenced"
+    token = claims.claim("desk", False, 120)
+    assert token == 1
+    claims.prepare()  # the same start again
+    claims.check(token)
 
 
 def test_a_full_disk_keeps_no_collector_from_reading(
@@ -198,8 +212,9 @@ def no_block(folder: SoakFolder, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_free_block_a_claim_and_an_acknowledgement_are_written_over_the_old_ones(
     folder: SoakFolder, claims: Claims, no_block: None
 ) -> None:
-    claims.claim("desk of a long name", False, 120)
+    claims.prepare()
     Path(folder.file("full")).touch()
+    claims.claim("desk of a long name", False, 120)  # the first, noted in what its start had made
     token = claims.claim("laptop", True, 120)
     claims.check(token, 12)
     claim = folder.read_object("collector.json")
