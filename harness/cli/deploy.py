@@ -7,15 +7,18 @@ import contextlib
 import datetime
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness import board as boards
+from harness import bundles, leases, model_files, runtime_options, runtimes
 from harness import deploy as deployment
-from harness import leases, model_files
 from harness.cli.devices import open_profile, running_machine
+from harness.cli.models import add_runtime_option, find_plan, select_models
 from harness.cli.options import DEVICE_HELP, ActionRow, add_actions, add_command, select_one, whole_number
 from harness.errors import ConfigError, nearest
+from harness.model import Artifact
 from harness.progress import Progress
 from harness.units import counted, format_bytes
 
@@ -37,8 +40,7 @@ def add_parser(commands: Any) -> None:
     for name, action in add_actions(parser, rows, required=True):
         action.add_argument("device", metavar="DEVICE", help=DEVICE_HELP)
         if name == "push":
-            action.add_argument("file", metavar="FILE", help="the model")
-            action.add_argument("--name", metavar="MODEL", help="its name there (default: the file's)")
+            _add_push_options(action)
         elif name == "rollback":
             action.add_argument("model", metavar="MODEL", help="its name there")
         elif name == "list":
@@ -53,10 +55,25 @@ def add_parser(commands: Any) -> None:
             )
 
 
-_PUSH = "Send a model file, verify it there by its SHA-256 and make it the active version of its name."
+_PUSH = """Send a model, verify it there by its SHA-256 and make it the active version of its name. A model
+of several files, as ncnn's .param and .bin, is named by one of them and goes there whole, as the
+suites send it: which files belong to it is its runtime's to say."""
 _LIST = "List the versions of a model, newest first; without a model, each name's active version."
 _ROLLBACK = "Make the version before the active one active again. Twice goes back two versions."
 _GC = "Remove versions that are neither active nor among the newest, and leftovers of broken transfers."
+
+
+def _add_push_options(action: argparse.ArgumentParser) -> None:
+    action.add_argument("file", metavar="FILE", help="the model's file, or a model of suites/release.toml")
+    action.add_argument(
+        "--name",
+        metavar="MODEL",
+        help="its name there (default: the file's, or the plan's where that is given)",
+    )
+    action.add_argument(
+        "--runtime", metavar="NAME[==VERSION]", help="its runtime, where neither format nor plan says it"
+    )
+    add_runtime_option(action)
 
 
 @contextlib.contextmanager
@@ -86,14 +103,40 @@ def _require_model(board: boards.Board, name: str) -> None:
 
 
 def push(args: argparse.Namespace) -> int:
-    artifact = model_files.artifact_of(Path(args.file), args.name)
+    artifact = _artifact(args)
     progress = Progress(sys.stderr)
     with _open(args) as board, progress.step(f"{board.device.name}: pushing {artifact.name}"):
         done = deployment.deploy(board.connection, board.client, artifact, progress.bytes)
     sent = f"{format_bytes(artifact.size_bytes)} sent" if done.pushed else "its bytes were there already"
+    of = f": {', '.join(artifact.files)}" if artifact.files else ""
     before = f", before it {done.previous_sha256[:12]}" if done.previous_sha256 else ""
-    sys.stdout.write(f"{done.name}: {done.sha256[:12]} is active ({sent}{before})\n")
+    sys.stdout.write(f"{done.name}: {done.sha256[:12]} is active ({sent}{of}{before})\n")
     return 0
+
+
+def _artifact(args: argparse.Namespace) -> Artifact:
+    """Return the model that is asked for, whole. Raises ConfigError.
+
+    A file of a format that no runtime is known for goes as it is: a program on the device may read it.
+    """
+    _, plan = find_plan(args)
+    try:
+        (model,) = select_models(
+            plan, [args.file], [args.runtime] if args.runtime else [], args.runtime_option
+        )
+    except ConfigError as why:
+        where = "FILE" if why.where == "--model" else why.where
+        raise ConfigError(why.problems, where=where, next_step=why.next_step) from why
+    is_file = model.path == Path(args.file).resolve()
+    name = args.name or (model.path.name if is_file else model.name)
+    artifact = model_files.artifact_of(model.path, name)
+    if model.runtime is None and artifact.format not in model_files.DEFAULT_RUNTIMES:
+        return artifact
+    alone = replace(model, inputs_path=None, golden_path=None)  # they stay here
+    case = replace(model_files.resolve_case(alone), artifact=artifact)
+    found = runtimes.descriptor(case.runtime, artifact.format, plan.runtimes)
+    runtime_options.require_valid(case.options, found)
+    return bundles.with_all_files(case, found).artifact
 
 
 def list_versions(args: argparse.Namespace) -> int:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from harness import model_files, selection
-from harness import plan as plans
 from harness import registry as registries
+from harness import selection
+from harness.cli.models import add_runtime_option, find_plan, select_models
 from harness.cli.options import load_registry, reports_dir, select_one, whole_number
 from harness.counting import COUNTS
 from harness.errors import EXIT_INVALID, ConfigError, HarnessError
@@ -61,6 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[==VERSION]",
         help="calibrate this runtime instead of the plan's; repeatable, each gets a calibration of its own",
     )
+    add_runtime_option(parser)
     parser.add_argument(
         "--threads",
         type=whole_number(1),
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             next_step="Name a unit whose kind is `ssh` or `local`.",
         )
     folder = reports_dir(args)
-    plan, models = _models(args, folder.parent / "suites" / "release.toml")
+    plan, models = _models(args)
     choose.require_enough(models)
     choose.require_plugin(emulated)
     path = pieces_path(folder, emulated.type.name, real.name, args.threads)
@@ -124,7 +125,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(call: _Call, models: Sequence[PlanModel]) -> int:
     choose.require_distinct(call.bench_of, models)
-    networks, left_out = choose.enough_of([_look_into(call, model) for model in models])
+    looked_into = [_look_into(call, model) for model in models]
+    choose.require_one_build(looked_into)
+    networks, left_out = choose.enough_of(looked_into)
     for line in [*_unlike(call), *left_out]:
         _say(line)
     taken = _count_up(call, call.real, networks, lambda n: _take(call, n))
@@ -273,19 +276,14 @@ def _emulated(args: argparse.Namespace) -> Device:
     return chosen
 
 
-def _models(args: argparse.Namespace, plan_file: Path) -> tuple[Plan, list[PlanModel]]:
-    given: list[str] = args.model
-    plan = plans.load_plan(plan_file) if plan_file.is_file() else Plan(None)
-    if not given and not plan.models:
+def _models(args: argparse.Namespace) -> tuple[Plan, list[PlanModel]]:
+    path, plan = find_plan(args)
+    if not args.model and not plan.models:
         raise ConfigError(
-            f"there is no {plan_file} to take networks from."
-            if not plan_file.is_file()
-            else f"{plan_file} names no models.",
+            f"{path} names no models." if path.is_file() else f"there is no {path} to take networks from.",
             where="--model",
             next_step="Give files: --model FILE, once for each.",
         )
-    wanted = [model_files.parse_runtime(text) for text in args.runtime]
-    choose.require_one_build(wanted)
-    chosen = list(selection.select_models(plan, given, wanted, {}))
+    chosen = select_models(plan, args.model, args.runtime, args.runtime_option)
     selection.require_usable(chosen, plan.runtimes)
     return plan, chosen

@@ -10,7 +10,7 @@ from harness import counting, units
 from harness.errors import ConfigError, HostSetupError, ModelRejected
 from harness.estimating import precision_of
 from harness.measure.bench import Look
-from harness.model import Device, PlanModel, RuntimeSpec
+from harness.model import Device, PlanModel
 from harness.workbench import Workbench
 
 FEWEST = 3  # networks of one runtime and precision: fewer leave nothing to judge a fit by
@@ -63,27 +63,13 @@ def require_enough(models: Sequence[PlanModel]) -> None:
         )
 
 
-def require_one_build(wanted: Sequence[RuntimeSpec]) -> None:
-    """Raise ConfigError for two builds of a runtime: a calibration is of the runtime, and has one place."""
-    builds: dict[str, set[str]] = {}
-    for spec in wanted:
-        builds.setdefault(spec.name, set()).add(str(spec))
-    problems = [
-        f"{' and '.join(sorted(specs))} are builds of one runtime, which has one calibration."
-        for specs in builds.values()
-        if len(specs) > 1
-    ]
-    if problems:
-        raise ConfigError(problems, where="--runtime", next_step="Give one of them.")
-
-
 def require_distinct(workbench: Workbench, models: Sequence[PlanModel]) -> None:
     """Raise ConfigError for files of the same content: a network that is there twice is never left out."""
     seen: dict[tuple[str, str], str] = {}
     problems = []
     for model in models:
         case = workbench.case(model)
-        key = (case.artifact.sha256, case.runtime.name)
+        key = (case.artifact.sha256, case.runtime.name)  # whatever its build: a calibration is of one
         if key in seen:
             problems.append(f"{model.name} has the same content as {seen[key]}; a network counts once.")
         seen.setdefault(key, model.name)
@@ -106,6 +92,22 @@ def look_into(workbench: Workbench, device: Device, model: PlanModel) -> Network
         next_step = "Leave it out, or export it for this runtime."
         raise ModelRejected(why.what, where=f"{device.name}: {model.name}", next_step=next_step) from why
     return Network(model, bench.runtime.name, precision_of(bench), bench.look)
+
+
+def require_one_build(networks: Sequence[Network]) -> None:
+    """Raise ConfigError for two builds of one runtime and precision, whose calibration is of one."""
+    builds: dict[tuple[str, str], dict[str, str]] = {}
+    for network in networks:
+        builds.setdefault(network.group, {}).setdefault(network.look.runtime_version or "", network.name)
+    problems = [
+        f"{runtime}, {precision}: builds "
+        + " and ".join(f"{version} ({name})" for version, name in sorted(found.items()))
+        + ", expected one: a calibration is of one build."
+        for (runtime, precision), found in sorted(builds.items())
+        if len(found) > 1
+    ]
+    if problems:
+        raise ConfigError(problems, where="--runtime", next_step="Name one: --runtime NAME==VERSION.")
 
 
 def enough_of(networks: Sequence[Network]) -> tuple[list[Network], list[str]]:

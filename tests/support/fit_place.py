@@ -72,6 +72,7 @@ class Place:
         self.reading: dict[str, Any] = dict(QUIET)
         self.kernel = "6.1.0"
         self.runtime_version = "1.2.3"
+        self.versions: dict[str, str] = {}  # of the runtime, for networks that have another
         self.quantised: set[str] = set()
         self.numbers: dict[str, int] = {}  # of networks whose names don't say it
         # called after each measurement with (device, network): what happens to a board meanwhile
@@ -146,7 +147,8 @@ class Workbench:
         )
         signature = Signature((TensorSpec("x", (None, 3, 8, 8), "float32"),), ())
         made = Inputs(b"", hashlib.sha256(case.name.encode()).hexdigest(), 1, None, True)
-        look = Look(signature, made, case.name in place.quantised, place.runtime_version)
+        version = place.versions.get(case.name, place.runtime_version)
+        look = Look(signature, made, case.name in place.quantised, version)
         runtime, env = self.descriptor(case), SimpleNamespace(sha256="e")
         parts: list[Any] = [board, case, runtime, env, None, look, "inputs", self._threads, Progress(None)]
         return Bench(*parts)

@@ -199,7 +199,7 @@ def test_groups_that_are_all_too_small_are_refused_before_anything_is_measured(p
         (["command"], "runtime `command` doesn't say which executable to run"),
         (
             ["onnxruntime==1.30.0", "onnxruntime"],
-            "--runtime: onnxruntime and onnxruntime==1.30.0 are builds of one runtime, which has one",
+            "n0.onnx@onnxruntime has the same content as n0.onnx@onnxruntime==1.30.0; a network counts once",
         ),
     ],
 )
@@ -217,6 +217,16 @@ def test_a_network_that_is_there_twice_is_refused(place, capsys):
     (place.root / "n3.onnx").write_bytes((place.root / "n0.onnx").read_bytes())
     assert place.fit(*models) == 2
     assert "n3.onnx has the same content as n0.onnx; a network counts once" in capsys.readouterr().err
+    assert place.measured == []
+
+
+def test_two_builds_of_a_runtime_are_refused_before_anything_is_measured(place, capsys):
+    place.versions = {"n1.onnx": "1.30.0"}
+    assert place.fit(*place.models(3)) == 2
+    assert capsys.readouterr().err == (
+        "harness: --runtime: onnxruntime, fp32: builds 1.2.3 (n0.onnx) and 1.30.0 (n1.onnx), expected one: "
+        "a calibration is of one build. Name one: --runtime NAME==VERSION.\n"
+    )
     assert place.measured == []
 
 
