@@ -51,13 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no item {', '.join(unknown)}; there are: {', '.join(ITEMS)}")
     names = [n for n in ITEMS if n in (given.names or ITEMS)]
-    if not given.show:
-        for name in names:
-            if not (given.missing and results.load([name])):
-                _run(name, given.quick or (name in LONG and not given.full))
+    wanted = [] if given.show else [n for n in names if not (given.missing and results.load([n]))]
+    for name in wanted:
+        _run(name, given.quick or (name in LONG and not given.full))
     kept = results.load(names)
     rows = [row for result in kept for row in result.rows]
-    print("\n" + render_text(rows))
+    if wanted != names or len(names) > 1:  # the rows of one that just ran stand right above
+        print("\n" + render_text(rows))
     if given.docs:
         print(f"wrote {results.write_docs(results.load(ITEMS))}")
     return int(any(row.passed is False for row in rows))

@@ -207,6 +207,23 @@ def test_a_missed_goal_shows_in_the_exit_code(
     assert ("FAIL" in capsys.readouterr().out) is bool(code)
 
 
+@pytest.mark.parametrize(
+    ("asked", "times"),
+    [(["steady"], 1), (["steady", "collect"], 2), (["steady", "--show"], 1), (["steady", "--missing"], 1)],
+)
+def test_rows_are_printed_again_only_where_they_do_not_stand_right_above(
+    asked: list[str], times: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    rows = (Row("p50", "s", 0.5),)
+    monkeypatch.setattr(command.importlib, "import_module", lambda name: SimpleNamespace(run=lambda q: rows))
+    monkeypatch.setattr(results, "save", lambda name, rows, quick: None)
+    monkeypatch.setattr(
+        results, "load", lambda names: [results.Result(n, "", False, rows) for n in names[:1]]
+    )
+    assert command.main(asked) == 0
+    assert capsys.readouterr().out.count("p50") == times + ("collect" in asked)
+
+
 def test_the_page_names_every_item_and_has_its_marks():
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert [item for item in command.ITEMS if f"`{item}`" not in page] == []
