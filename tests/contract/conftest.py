@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.bench import Bench
+from support.bench import LONG_S, Bench
 
 from harness.connect.base import Connection
 from harness.errors import HarnessError
@@ -89,9 +89,9 @@ def ssh_folder(ssh_bench: Bench) -> Iterator[str]:
 
 
 def _folder(bench: Bench) -> Iterator[str]:
-    made = bench.connection.run(["mktemp", "-d"], timeout_s=30).stdout.decode().strip()
+    made = bench.connection.run(["mktemp", "-d"], timeout_s=LONG_S).stdout.decode().strip()
     yield made
     try:
-        bench.connection.run(["rm", "-rf", "--", made], timeout_s=60)
+        bench.connection.run(["rm", "-rf", "--", made], timeout_s=LONG_S)
     except HarnessError as error:
         pytest.fail(f"could not clean up: {error}")

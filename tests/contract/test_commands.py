@@ -13,7 +13,7 @@ from harness.connect.base import Process
 from harness.errors import CommandFailed, ConfigError, ConnectionLost, DeadlineExceeded
 
 EVERY_BYTE = bytes(range(256))
-LONG_S = 60.0  # never reached: only bounds a test that hangs
+LONG_S = 240.0  # never reached: only bounds a test that hangs
 
 # prints its own pid and its child's, ignores nothing, waits for ever
 PARENT_AND_CHILD = ["sh", "-c", "sleep 1000 & echo $$ $!; wait"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,13 @@ from harness.connect.qemu import QemuConnection
 from harness.errors import ConfigError
 from harness.model import Device
 
-LONG_S = 60.0
+LONG_S = 240.0  # only ends what hangs
 pytestmark = pytest.mark.device
 
 
 def test_a_saved_state_comes_back(emulated_device: Device) -> None:
     device = dataclasses.replace(emulated_device, name="rpi4-saved")
-    key = "test-connection-saved"
+    key = f"test-{uuid.uuid4().hex}"  # nobody else's
     first = QemuConnection.open(device)
     try:
         assert first.restored is None
@@ -44,7 +45,7 @@ def test_a_saved_state_comes_back(emulated_device: Device) -> None:
 
 
 def test_a_supervised_machine_is_used_and_stays(emulated_device: Device) -> None:
-    device = dataclasses.replace(emulated_device, name="rpi4-supervised")
+    device = dataclasses.replace(emulated_device, name=f"rpi4-{uuid.uuid4().hex[:8]}")
     assert device.qemu is not None
     image = emulation.build_image(device.qemu)
     machine = emulation.start(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.bench import Bench, eventually
-from support.soaking import command_spec
+from support.soaking import check_calls, command_spec
 
 from harness.errors import DeviceBusy, FencedError
 from harness.model import SoakTable
@@ -20,9 +20,9 @@ from harness.soak.collector import Collector, CollectSettings, Reach, stop_soak
 from harness.soak.ledger import Ledger
 from harness.soak.table import read_table
 
-TIMEOUT_S = 60.0
-SETTINGS = CollectSettings(poll_s=0.3, stall_s=60.0)
-SLOWLY = CollectSettings(poll_s=3.0, stall_s=60.0)  # where each visit keeps the board busy for seconds
+TIMEOUT_S = 240.0  # only ends what hangs
+SETTINGS = CollectSettings(poll_s=0.3, stall_s=TIMEOUT_S)
+SLOWLY = CollectSettings(poll_s=3.0, stall_s=TIMEOUT_S)  # where each visit keeps the board busy for seconds
 LONG_S = 3600.0
 
 Start = Callable[[float], Ledger]
@@ -75,20 +75,20 @@ def wait_for_windows(reach: Reach, ledger: Ledger, seq: int) -> None:
 
 def test_a_soak_is_collected_to_its_end(bench: Bench, start: Start, reach: Reach) -> None:
     settings = SLOWLY if bench.kind == "qemu" else SETTINGS
-    for duration_s in (15.0, 60.0, 240.0) if bench.kind == "qemu" else (3.0, 12.0):
+    for duration_s in (15.0, 60.0, 240.0) if bench.kind == "qemu" else (3.0, 12.0, 48.0):
         ledger = start(duration_s)
         last = Collector(reach, ledger, settings=settings).run()
         table = read_table(ledger.folder)
         calls = np.nan_to_num(table.channels["main/calls"])
-        if calls.any():
+        served = np.flatnonzero(calls)
+        if served.size > 3:
             break  # a process starts slowly on an emulated board, on a busy host not within any given time
     assert last.ended == "ended"
     check_whole(table)
     assert table.ended == "duration"
-    assert table.end_s[-1] == pytest.approx(duration_s, abs=0.5)
-    served_s = duration_s - table.start_s[calls > 0][0]
-    assert calls.sum() == pytest.approx(10 * served_s, abs=6)
-    assert np.nansum(table.channels["main/errors"]) == 0
+    assert table.end_s[-1] == pytest.approx(duration_s)
+    # but for the last: who is behind when the time is over leaves calls out
+    check_calls(table, "main", table.start_s[served[0]], table.start_s[served[-1]])
     assert np.nanmin(table.channels["main/rss_bytes"]) > 1 << 20
     assert table.latency["main"].count.sum() == np.nansum(table.channels["main/calls"])
 

@@ -26,7 +26,7 @@ from harness.errors import (
 )
 from harness.model import SshAddress
 
-LONG_S = 60.0
+LONG_S = 240.0  # only ends what hangs
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOztYUIltWazLfUDk0ckGS7l+8xfpeSB1QmYlvrUcHJa"
 OTHER_FINGERPRINT = "SHA256:7wjb0fYTuwwBy6m1CvDurj0XPZd0fH0dlTxtEYtjkS8"
 
@@ -81,7 +81,9 @@ def test_known_hosts(address: SshAddress, tmp_path: Path) -> None:
 def test_hashed_known_hosts(address: SshAddress, tmp_path: Path) -> None:
     path = tmp_path / "known_hosts"
     path.write_text(f"{known_hosts_name(address)} {address.host_key}\n")
-    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(path)], check=True, capture_output=True, timeout=30)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-H", "-f", str(path)], check=True, capture_output=True, timeout=LONG_S
+    )
     assert address.host not in path.read_text()
     assert works(connect(address, host_key=None, known_hosts_path=path))
 
@@ -95,7 +97,7 @@ def test_an_unknown_key_is_refused_with_what_pins_it(address: SshAddress, tmp_pa
     assert f'host_key = "{address.host_key}"' in text
     assert not path.exists()
     # the command that it prints does pin it
-    subprocess.run(["sh", "-c", text.splitlines()[-1]], check=True, timeout=30)
+    subprocess.run(["sh", "-c", text.splitlines()[-1]], check=True, timeout=LONG_S)
     assert works(connect(address, host_key=None, known_hosts_path=path))
 
 
@@ -165,10 +167,10 @@ def test_a_missing_identity_file(address: SshAddress, tmp_path: Path) -> None:
 
 def test_openssh_trusts_the_same_key(address: SshAddress) -> None:
     argv = ssh_argv(address, ["echo", "a b"])
-    done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, timeout=LONG_S, check=False)
     assert (done.returncode, done.stdout) == (0, b"a b\n"), done.stderr
     wrong = ssh_argv(dataclasses.replace(address, host_key=OTHER_KEY), ["true"])
-    refused = subprocess.run(wrong, capture_output=True, timeout=60, check=False)
+    refused = subprocess.run(wrong, capture_output=True, timeout=LONG_S, check=False)
     assert refused.returncode == 255
     assert b"REMOTE HOST IDENTIFICATION HAS CHANGED" in refused.stderr
 
@@ -212,7 +214,7 @@ def test_a_port_that_does_not_speak_ssh(sshd: Sshd, answer: Callable[[socket.soc
         thread.start()
         with pytest.raises(ConnectionLost, match="no usable SSH answer"):
             connect(sshd.address(), port=server.getsockname()[1], connect_timeout_s=0.5)
-        thread.join(10)
+        thread.join(LONG_S)
 
 
 def test_through_a_jump_host(sshd: Sshd, tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_through_a_jump_host(sshd: Sshd, tmp_path: Path) -> None:
         address = inner.address(jump=sshd.address())
         assert works(connect(address))
         argv = ssh_argv(address, ["echo", "through"])
-        done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, timeout=LONG_S, check=False)
         assert (done.returncode, done.stdout) == (0, b"through\n"), done.stderr
         with pytest.raises(HostKeyError, match=f":{sshd.port}"):
             connect(address, jump=sshd.address(host_key=OTHER_KEY))

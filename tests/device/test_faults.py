@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.bench import LONG_S
 from support.device import emulated_device
 from support.tiny import MODELS
 
@@ -140,7 +141,7 @@ def test_a_lost_board_is_tried_again_on_a_fresh_one(bench, act):
 
 def test_an_agent_that_is_killed_is_the_labs_failure_and_the_next_run_gets_a_new_one(shared):
     def kill() -> None:
-        shared.connection.run(["kill", "-9", str(shared.agent_pid())], timeout_s=30)
+        shared.connection.run(["kill", "-9", str(shared.agent_pid())], timeout_s=LONG_S)
 
     shared.script.set("process 2 of 2", kill)
     run = shared.measure("memory")
@@ -153,8 +154,8 @@ def test_an_agent_that_is_killed_is_the_labs_failure_and_the_next_run_gets_a_new
 
 def test_a_measured_process_that_is_killed(shared):
     def kill() -> None:
-        found = shared.connection.run(["pgrep", "-P", str(shared.agent_pid())], timeout_s=30)
-        shared.connection.run(["kill", "-9", *found.stdout.decode().split()], timeout_s=30)
+        found = shared.connection.run(["pgrep", "-P", str(shared.agent_pid())], timeout_s=LONG_S)
+        shared.connection.run(["kill", "-9", *found.stdout.decode().split()], timeout_s=LONG_S)
 
     shared.script.set("inference 1 of", kill)
     run = shared.measure("accuracy")
@@ -170,12 +171,12 @@ def limit_memory(bench: Bench, pids: list[str], limit: str) -> None:
     moves = [f"echo {pid} >{group}/cgroup.procs" for pid in pids]
     with bench.root() as root:
         steps = [f"mkdir {group}", *moves, f"echo {limit} >{group}/memory.max"]
-        root.run(["sh", "-c", " && ".join(steps)], timeout_s=30)
+        root.run(["sh", "-c", " && ".join(steps)], timeout_s=LONG_S)
 
 
 def test_a_model_that_outgrows_its_memory_fails(shared):
     def limit() -> None:
-        found = shared.connection.run(["pgrep", "-P", str(shared.agent_pid())], timeout_s=30)
+        found = shared.connection.run(["pgrep", "-P", str(shared.agent_pid())], timeout_s=LONG_S)
         limit_memory(shared, found.stdout.decode().split(), "0")  # whatever it asks for next is too much
 
     shared.script.set("inference 1 of", limit)

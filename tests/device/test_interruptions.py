@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.bench import eventually
-from support.repository import Finished, Repository, Running
+from support.repository import TIMEOUT_S, Finished, Repository, Running
 from support.sshd import Sshd
 from support.tiny import MODELS
 
@@ -23,7 +23,7 @@ COMMAND = Path(__file__).resolve().parents[1] / "support" / "doubling_command.py
 PLAN = """
 [runtimes.slow]
 kind = "command"
-argv = ["{python}", "{command}", "--mark", "{mark}", "--sleep", "60"]
+argv = ["{python}", "{command}", "--mark", "{mark}", "--sleep", "3600"]
 protocol = "json-lines"
 """
 
@@ -46,7 +46,7 @@ def is_gone(text: str) -> bool:
 
 @pytest.fixture
 def measuring(tmp_path: Path) -> Running:
-    """A session that measures on this host, and would for a minute more."""
+    """A session that measures on this host, and would for an hour more."""
     repository = Repository.make(tmp_path / "theirs")
     (repository.root / "model.double").write_text("twice")
     mark = tmp_path / "measuring"
@@ -164,7 +164,7 @@ def machine_folders(name: str) -> list[Path]:
 
 def no_machine_is_left(name: str) -> bool:
     """Return whether, soon, the board's QEMU, its keeper and its disk are gone."""
-    return eventually(lambda: not machine_folders(name), 20.0) and is_gone(f"/{name}.")
+    return eventually(lambda: not machine_folders(name)) and is_gone(f"/{name}.")
 
 
 def start_on(own_board: tuple[Repository, str], *args: str) -> Running:
@@ -176,7 +176,9 @@ def start_on(own_board: tuple[Repository, str], *args: str) -> Running:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_ended_while_the_board_boots(own_board, number):
     running = start_on(own_board, "-m", "deploy")
-    assert eventually(lambda: any((f / "qmp.sock").exists() for f in machine_folders(own_board[1])), 60.0)
+    assert eventually(
+        lambda: any((f / "qmp.sock").exists() for f in machine_folders(own_board[1])), TIMEOUT_S
+    )
     running.signal(number)
     done = running.finish()
     assert no_machine_is_left(own_board[1])
@@ -191,7 +193,7 @@ def test_ended_while_the_board_boots(own_board, number):
 def test_killed_while_the_board_is_measured(own_board):
     running = start_on(own_board, "-m", "deploy or memory")
     first = running.folder / "runs" / f"001-deploy-tiny.onnx-{own_board[1]}"
-    running.wait_for(first, 120.0)
+    running.wait_for(first)
     running.signal(signal.SIGKILL)
     done = running.finish()
     assert no_machine_is_left(own_board[1])

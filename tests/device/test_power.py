@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from support.repository import Finished, Repository
+from support.repository import TIMEOUT_S, Finished, Repository
 from support.tiny import MODELS
 
 from harness.cli.main import main
@@ -131,7 +131,7 @@ def test_a_bus_that_is_pulled_out_under_load_ends_invalid(kept):
         return running.process.poll() is not None or (reading is not None and reading.temp_c > 51.5)
 
     try:
-        assert wait_until(is_loaded, 240.0)
+        assert wait_until(is_loaded, TIMEOUT_S)
         sensors.unplug()
         done = running.finish()
     finally:

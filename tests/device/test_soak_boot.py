@@ -21,8 +21,7 @@ from harness.remote import AgentClient
 from harness.remote.soak import SoakClient, SoakStatus
 
 pytestmark = pytest.mark.device
-TIMEOUT_S = 60.0
-BOOT_S = 240.0  # a busy host
+TIMEOUT_S = 240.0  # only ends what hangs
 
 
 @dataclass
@@ -69,14 +68,17 @@ def test_a_runner_comes_back_after_a_reset(board: Board, tmp_path: Path) -> None
             assert eventually(lambda: client.status(spec["id"]).seq > 3, TIMEOUT_S, 0.2)
             before = client.status(spec["id"])
     board.machine.reset()
-    assert eventually(lambda: board.runs_in_life(spec["id"], 2), BOOT_S)
+    assert eventually(lambda: board.runs_in_life(spec["id"], 2), TIMEOUT_S)
     with closing(board.connect()) as connection, AgentClient.start(connection, timeout_s=TIMEOUT_S) as agent:
         client = SoakClient(agent)
         token = client.claim(spec["id"], "test")
         assert client.stop(spec["id"], token, "enough")
         status = client.status(spec["id"])
         records = _records(client, spec["id"], token)
-        assert connection.run(["test", "-e", "/home/pi/.hil-boot"], timeout_s=30, check=False).returncode == 1
+        assert (
+            connection.run(["test", "-e", "/home/pi/.hil-boot"], timeout_s=TIMEOUT_S, check=False).returncode
+            == 1
+        )
         client.remove(spec["id"], token)
     assert status.state == "ended"
     assert status.boot_id != before.boot_id

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support.device import running_machine
 from support.soak_faults import BOXED_BYTES, TIGHT_BYTES, WINDOW_S, Suffering
+from support.soaking import check_calls
 
 from harness.judging import judge
 from harness.metrics import METRICS
@@ -84,7 +85,7 @@ def suffered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suffered]:
             with soak.disk_full() as filled_bytes:
                 soak.wait_for("disk_full")
             soak.wait_for("disk_back")
-            last = soak.wait_for_windows(4)
+            last = soak.wait_for_single_window()
             assert last.status.pid == began.pid  # none of them has ended the runner
             assert stop_soak(soak.visit, soak.ledger, "enough")
         yield Suffered(soak.read(), around_cut, filled_bytes)
@@ -110,9 +111,11 @@ def test_only_what_fails_a_soak_fails_it(suffered: Suffered) -> None:
 
 def test_a_cut_link_costs_nothing(suffered: Suffered) -> None:
     before, after = suffered.around_cut
-    away_s = (after.t_ns - before.t_ns) / 1e9
-    assert away_s > 10
-    assert after.seq - before.seq >= 0.9 * away_s / WINDOW_S
+    began_s, back_s = before.t_ns / 1e9, after.t_ns / 1e9
+    assert back_s - began_s > 10
+    assert after.seq > before.seq
+    for stream in ("main", "boxed"):
+        check_calls(suffered.table, stream, began_s, back_s)
     lost = suffered.events("link_lost", "link_back")
     assert [event.kind for event in lost[:2]] == ["link_lost", "link_back"]
     assert lost[1].details["lost_s"] > 10
@@ -147,12 +150,10 @@ def test_a_group_that_runs_out_of_memory_is_no_crash(suffered: Suffered) -> None
 
 
 def test_the_other_stream_goes_on_meanwhile(suffered: Suffered) -> None:
-    (oom,) = suffered.events("oom")
     crash = suffered.events("crash")[1]  # of main alone
-    calls = suffered.table.channels["boxed/calls"]
-    inside = (suffered.table.start_s > crash.t_s) & (suffered.table.end_s < crash.t_s + 2)
-    assert crash.t_s > oom.t_s
-    assert np.nansum(calls[inside]) > 5
+    (boxed,) = (e for e in suffered.events("child_restarted") if e.stream == "boxed")
+    assert boxed.t_s < crash.t_s
+    check_calls(suffered.table, "boxed", crash.t_s, crash.t_s + 2)
 
 
 def test_a_clock_that_is_set_is_told_and_moves_no_window(suffered: Suffered) -> None:
@@ -161,7 +162,7 @@ def test_a_clock_that_is_set_is_told_and_moves_no_window(suffered: Suffered) -> 
     assert back.details["step_ns"] == pytest.approx(-HOUR_NS, abs=5e9)
     assert suffered.judged_as("clock_step") == {"note"}
     assert np.all(suffered.table.end_s > suffered.table.start_s)
-    assert back.t_s - forth.t_s < 60  # soak time
+    assert back.t_s - forth.t_s < HOUR_NS / 1e9 / 2  # soak time: an hour more if it had gone along
 
 
 def test_a_full_disk_thins_windows_and_says_so(suffered: Suffered) -> None:
@@ -172,6 +173,9 @@ def test_a_full_disk_thins_windows_and_says_so(suffered: Suffered) -> None:
     assert full.t_s < back.t_s
     table = suffered.table
     # the window it was told with; elsewhere one that is late, on a busy host, spans several as well
-    assert table.merged[table.end_s <= thinned.t_s][-1] == thinned.details["n"] >= 2
-    assert table.merged[table.start_s > back.t_s].min() == 1  # single again
+    meanwhile = (table.end_s > full.t_s - WINDOW_S) & (table.start_s < back.t_s)
+    assert thinned.details["n"] >= 2
+    told = np.flatnonzero(meanwhile & (table.merged == thinned.details["n"]))
+    assert told.size > 0
+    assert 1 in table.merged[told[-1] + 1 :]  # single again
     assert suffered.failing("disk_full", "thinned", "disk_back") == set()

@@ -21,6 +21,7 @@ from harness.registry import load_registry
 from harness.remote import AgentClient
 from harness.remote.sampler import DeviceSampler
 from support import plug_server
+from support.bench import LONG_S
 from support.device import local_device
 from support.scpi_peer import running_peer
 
@@ -140,7 +141,7 @@ def tell(port: int, line: str) -> None:
     """Send the peer a line of its own."""
     import socket
 
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as peer:
         peer.sendall(line.encode() + b"\nTEST:COUNT?\n")
         peer.makefile("rb").readline()  # it has been obeyed
 
@@ -248,7 +249,7 @@ def _onboard(folder: Path, stack: ExitStack) -> Made:
     shutil.copytree(CAPTURES / "jetson-orin-nano", root)
     connection = LocalConnection(local_device(folder / "home"))
     stack.callback(connection.close)
-    client = AgentClient.start(_SamplingBoard(connection, root), timeout_s=30)
+    client = AgentClient.start(_SamplingBoard(connection, root), timeout_s=LONG_S)
     stack.callback(client.close)
     spec = read_spec(folder, ONBOARD)
     rail, temperature = spec.options["sensors"]

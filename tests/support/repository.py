@@ -60,7 +60,7 @@ class Running:
         """Press Ctrl-C: its whole process group gets SIGINT."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def wait_for(self, path: Path, within_s: float = 60.0) -> None:
+    def wait_for(self, path: Path, within_s: float = TIMEOUT_S) -> None:
         """Wait until a file is there. Raises TimeoutError, with what pytest said, where it isn't in time."""
         end = time.monotonic() + within_s
         while not path.exists():
@@ -69,7 +69,7 @@ class Running:
                 raise TimeoutError(f"no {path}; it said: {self.process.communicate()[0]}")
             time.sleep(0.02)
 
-    def wait_for_any(self, folder: Path, *, min_bytes: int, within_s: float = 60.0) -> None:
+    def wait_for_any(self, folder: Path, *, min_bytes: int, within_s: float = TIMEOUT_S) -> None:
         """Wait until a file of at least `min_bytes` is in `folder`."""
         end = time.monotonic() + within_s
         while not (folder.is_dir() and any(f.stat().st_size >= min_bytes for f in _files(folder))):

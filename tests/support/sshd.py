@@ -21,7 +21,7 @@ from pathlib import Path
 from harness.model import SshAddress
 
 _PRIVILEGE_SEPARATION_FOLDER = Path("/run/sshd")  # compiled into Debian's sshd; needed when root starts it
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 120.0  # only ends what hangs
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def make_key(path: Path, passphrase: str = "") -> str:
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "test", "-f", str(path)],
         check=True,
-        timeout=30,
+        timeout=_START_TIMEOUT_S,
     )
     return " ".join(path.with_name(path.name + ".pub").read_text().split()[:2])
 
@@ -89,18 +89,22 @@ def running_sshd(folder: Path, *, extra: tuple[str, ...] = ()) -> Iterator[Sshd]
     make_key(identity)
     host_key = make_key(host_key_path)
     (folder / "authorized_keys").write_text((folder / "identity.pub").read_text())
-    port = _free_port()
     config = folder / "sshd_config"
-    config.write_text("\n".join((*_CONFIG, *extra)).format(folder=folder, port=port) + "\n")
-    with open(folder / "log", "wb") as log:
+    with _free_port() as port, open(folder / "log", "wb") as log:
+        config.write_text("\n".join((*_CONFIG, *extra)).format(folder=folder, port=port) + "\n")
         process = subprocess.Popen([binary, "-D", "-e", "-f", str(config)], stdout=log, stderr=log)
+        try:
+            _wait_for_banner(process, port, folder / "log")
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
     try:
-        _wait_for_banner(process, port, folder / "log")
         yield Sshd("127.0.0.1", port, getpass.getuser(), identity, host_key, folder, process.pid)
     finally:
         children = _descendants(process.pid)
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=_START_TIMEOUT_S)
         for pid in children:  # open sessions outlive the listener
             with contextlib.suppress(ProcessLookupError):
                 if _name(pid).startswith("sshd"):
@@ -139,7 +143,7 @@ def _wait_for_banner(process: subprocess.Popen[bytes], port: int, log: Path) -> 
     end = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < end and process.poll() is None:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as probe:
                 if probe.recv(4) == b"SSH-":
                     return
         except OSError:
@@ -147,11 +151,14 @@ def _wait_for_banner(process: subprocess.Popen[bytes], port: int, log: Path) -> 
     raise RuntimeError(f"sshd did not start: {log.read_text()}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextlib.contextmanager
+def _free_port() -> Iterator[int]:
+    """Yield a port that nobody else is given inside the block; whoever asks for it by SO_REUSEADDR, as sshd
+    does, may listen there (socket(7))."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def _descendants(pid: int) -> list[int]:

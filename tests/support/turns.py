@@ -16,7 +16,7 @@ import numpy as np
 from harness.connect.base import Connection
 from harness.remote import AgentClient, Child
 
-LONG_S = 120.0  # never reached: only bounds a test that hangs
+LONG_S = 600.0  # never reached: only bounds a test that hangs
 ADAPTER = b"""
 import gc, itertools, os, time
 
@@ -48,7 +48,7 @@ class Session:
             if self.calls == options.get("die_at"):
                 os.kill(os.getpid(), 11)
             if self.calls == options.get("hang_at"):
-                time.sleep(60)
+                time.sleep(3600)
             if "call_s" in options:
                 time.sleep(options["call_s"])
         return invoke
