@@ -15,7 +15,19 @@ from harness.metrics import METRICS
 from harness.model import Comparison, Fidelity, Run, Series
 from harness.report.data import ReportData
 from harness.report.effects import change_of, interval_of_change
-from harness.report.figure import Cell, Figure, Mark, Panel, figure, floats, scale, styles, subjects, thinned
+from harness.report.figure import (
+    Cell,
+    Figure,
+    Mark,
+    Panel,
+    curve_points,
+    figure,
+    floats,
+    scale,
+    styles,
+    subjects,
+    thinned,
+)
 from harness.units import counted, format_quantity
 
 if TYPE_CHECKING:
@@ -92,7 +104,7 @@ def _ecdf(duets: Sequence[_Duet]) -> Figure | None:
         factor, unit = scale("ns", max(float(np.median(values)) for values in ordered))
         marks, words = [], []
         for arm, values in zip(ARMS, ordered, strict=True):
-            keep = thinned(values.size)
+            keep = curve_points(values.size)
             share = (keep + 1) / values.size
             marks.append(_arm_mark(duet, arm, values[keep] / factor, share))
             p50, p99 = (format_quantity(float(np.percentile(values, q)), "ns", 4) for q in (50, 99))

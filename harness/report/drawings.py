@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.report.figure import Mark, Panel
+from harness.report.figure import MARKED, Mark, Panel
 from harness.report.palette import INK, MUTED, SURFACE, colour, dash, marker, short_label, tone
 
 # how far an axis reaches, in multiples of what holds most samples (chosen by eye, on a busy host)
@@ -17,12 +17,12 @@ LOG_SPAN = 8  # a range wider than this is shown on a log axis
 def _ecdf(axes: Any, panel: Panel) -> None:
     (mark,) = panel.marks
     axes.step([mark.x[0], *mark.x], [0.0, *mark.y], where="post", color=colour(mark))
-    for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
+    for share in MARKED:
         x = at_share(mark, share)
         axes.plot([x, x], [0, share], color=MUTED, linewidth=0.7, linestyle=":")
         axes.plot([x], [share], marker="o", markersize=3.5, color=colour(mark))
         axes.annotate(
-            name,
+            f"p{share * 100:.0f}",
             (x, share),
             (5, -9),
             textcoords="offset points",

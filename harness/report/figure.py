@@ -22,6 +22,7 @@ from harness.report.data import ReportData
 # Parquet files beside the report hold every sample.
 _MAX_CURVE_POINTS = 240
 _TAIL_POINTS = 40
+MARKED = (0.5, 0.9, 0.99)  # shares at which an ECDF's lines stand
 # A page stays under 5 MB with all figures at their largest: a panel is some 40 kB, a row 200 bytes.
 _MAX_PANELS = 16
 _MAX_ROWS = 1500
@@ -166,6 +167,16 @@ def thinned(size: int, most: int = _MAX_CURVE_POINTS, tail: int = _TAIL_POINTS) 
         return np.arange(size)
     body = np.linspace(0, size - tail - 1, most - tail).round().astype(int)
     return np.unique(np.concatenate([body, np.arange(size - tail, size)]))
+
+
+def curve_points(size: int) -> np.ndarray[Any, Any]:
+    """Return the indices to keep of `size` sorted samples for an ECDF: thinned, and those at MARKED shares.
+
+    Without these its lines would stand at the next sample that was kept: far off where the tail is steep.
+    """
+    marked = np.ceil(np.array(MARKED) * size - 1e-9).astype(int) - 1
+    kept = thinned(size, _MAX_CURVE_POINTS - len(MARKED))
+    return np.union1d(kept, np.clip(marked, 0, size - 1)) if size else kept
 
 
 def floats(values: Any) -> tuple[float, ...]:

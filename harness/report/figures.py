@@ -21,6 +21,7 @@ from harness.report.figure import (
     Figure,
     Mark,
     Panel,
+    curve_points,
     figure,
     floats,
     scale,
@@ -89,7 +90,7 @@ def _ecdf(data: ReportData) -> Figure | None:
     style_of = styles(data)
     for run, series, fidelity, label in _latency_runs(data):
         values = np.sort(series.values.astype(np.float64))
-        keep = thinned(values.size)
+        keep = curve_points(values.size)
         share = (keep + 1) / values.size
         kept = values[keep]
         rows += [
@@ -244,7 +245,7 @@ def _sweep_panel(data: ReportData, name: str, results: Sequence[Result]) -> Pane
         first, last = (format_quantity(mine[size], unit) for size in (sizes[0], sizes[-1]))
         words.append(f"{labels[pair]}: {first} at batch {sizes[0]}, {last} at batch {sizes[-1]}")
     title = "Throughput" if name == "throughput_per_s" else "Time per batch (p50)"
-    axis = f"time, {shown}" if unit == "ns" else f"inferences per second{', ' + shown if shown else ''}"
+    axis = f"time, {shown}" if unit == "ns" else f"inferences/s{', ' + shown if shown else ''}"
     axis += f" ({results[0].fidelity})"
     return Panel("sweep", title, "; ".join(words) + ".", "batch size", axis, tuple(marks))
 

@@ -13,7 +13,19 @@ import numpy as np
 from harness.metrics import METRICS
 from harness.model import Fidelity, Run, Series
 from harness.report.data import ReportData
-from harness.report.figure import Cell, Figure, Mark, Panel, figure, floats, scale, styles, subjects, thinned
+from harness.report.figure import (
+    Cell,
+    Figure,
+    Mark,
+    Panel,
+    curve_points,
+    figure,
+    floats,
+    scale,
+    styles,
+    subjects,
+    thinned,
+)
 from harness.units import counted, format_quantity
 
 _MAX_FRAMES = 300  # of a panel; late ones are kept first
@@ -221,7 +233,7 @@ def _frames_panel(
 
 def _jitter_panel(label: str, style: int, fidelity: Fidelity, jitter: Series) -> Panel:
     values = np.sort(jitter.values.astype(np.float64))
-    keep = thinned(values.size)
+    keep = curve_points(values.size)
     factor, unit = scale("ns", float(values[-1]))
     p50, p99 = (format_quantity(float(np.percentile(values, q)), "ns") for q in (50, 99))
     return Panel(

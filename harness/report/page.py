@@ -24,6 +24,7 @@ from harness.report.soak_page import SoakView, build_soaks
 from harness.report.validity import Validity, build_validity
 from harness.report.wording import (
     MEANINGS,
+    UNJUDGED,
     WORDS,
     Badge,
     fidelity_badge,
@@ -132,7 +133,7 @@ def build_page(data: ReportData) -> Page:
     return Page(
         title=f"{data.verdict.value} · {', '.join(d.name for d in data.devices)} · {record.session_id}",
         session=verdict_badge(data.verdict),
-        session_meaning=MEANINGS[data.verdict],
+        session_meaning=_session_meaning(data),
         tally=_tally(data.standing, data.exit_code),
         release=verdict_badge(data.release.verdict),
         release_meaning=_release_meaning(data),
@@ -173,6 +174,13 @@ def _tally(results: Sequence[Result], exit_code: int) -> str:
     listed = f": {', '.join(parts)}" if parts else ""
     limits = "a budget or a margin" if any(r.comparison for r in results) else "a budget"
     return f"{judged} judged{listed} · {counts[Verdict.NOT_JUDGED]} without {limits} · exit code {exit_code}"
+
+
+def _session_meaning(data: ReportData) -> str:
+    """Return what the session's verdict says; a PASS that no budget stands behind says that."""
+    if data.verdict is Verdict.PASS and all(r.verdict is Verdict.NOT_JUDGED for r in data.standing):
+        return UNJUDGED
+    return MEANINGS[data.verdict]
 
 
 def _release_meaning(data: ReportData) -> str:

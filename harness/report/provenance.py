@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,7 +142,7 @@ def device_facts(device: DeviceFacts) -> tuple[tuple[str, str], ...]:
         ("kind", kind_of(device)),
         ("serial", device.serial or "not observable"),
         ("platform", device.platform),
-        *((key, _plain(value, key)) for key, value in device.details.items()),
+        *((_label(key), _plain(value, key)) for key, value in device.details.items() if key != "serial"),
     )
 
 
@@ -164,6 +165,11 @@ def artifacts(runs: Iterable[Run]) -> tuple[tuple[str, str, str, str], ...]:
     return tuple(rows)
 
 
+def _label(key: str) -> str:
+    """Return a fact's name in words; the unit that ends it stands with the value."""
+    return re.sub(r"_(bytes|ns|s)$", "", key).replace("_", " ")
+
+
 def _plain(value: Any, name: str = "") -> str:
     """Return a fact in words; a number whose name ends with its unit reads with that unit."""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -174,6 +180,10 @@ def _plain(value: Any, name: str = "") -> str:
             return format_duration(value)
     if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(str(item) for item in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, str | int | float):
         return str(value)
+    if isinstance(value, Mapping) and all(isinstance(v, str | int | float) for v in value.values()):
+        return "; ".join(f"{_label(str(key))}: {_plain(v, str(key))}" for key, v in value.items()) or "none"
     return "not known" if value is None else json.dumps(value, ensure_ascii=False, default=str)

@@ -46,6 +46,8 @@ MEANINGS = {
     Verdict.NOT_JUDGED: "Nothing was set to judge it by.",
 }
 
+UNJUDGED = "It was measured, and nothing broke. No budget judges the numbers."
+
 
 def verdict_badge(verdict: Verdict) -> Badge:
     return Badge(WORDS.get(verdict, verdict.value), f"v-{verdict.value.lower()}", _MARKS[verdict])

@@ -198,3 +198,10 @@ def test_paper_keeps_the_tables_whole(report: Path, show: Open) -> None:
     assert tab.locator(".downloads").first.is_hidden()
     assert tab.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
     assert len(tab.pdf(format="A4")) > 10_000
+
+
+def test_on_a_phone_the_sentences_of_a_table_that_scrolls_are_whole(report: Path, show: Open) -> None:
+    tab = show(report, width=390).tab
+    ends = tab.evaluate("[...document.querySelectorAll('.kept')].map(e => e.getBoundingClientRect().right)")
+    assert ends
+    assert max(ends) <= 390

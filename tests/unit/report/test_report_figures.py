@@ -16,7 +16,8 @@ from support import records
 
 from harness.model import Fidelity, Series
 from harness.report.data import ReportData, build_report
-from harness.report.figure import Figure, Mark, Panel, thinned
+from harness.report.drawings import at_share
+from harness.report.figure import MARKED, Figure, Mark, Panel, curve_points, thinned
 from harness.report.figure import figure as make_figure
 from harness.report.figures import build_figures
 from harness.report.palette import STYLES, style_class, style_mark
@@ -238,3 +239,40 @@ def test_dots_share_one_style(sample: ReportData) -> None:
     assert svg.count("<use ") >= dots
     assert svg.count("fill-opacity") < 2 * len(panel.marks)
     assert "> <" not in svg
+
+
+def test_lines_of_a_thinned_curve_stand_at_its_percentiles() -> None:
+    """Few of many samples are kept: the next one that is may be far from a p99 in a steep tail."""
+    values = np.sort(np.concatenate([np.linspace(60, 63, 22_000), np.geomspace(63, 11_000, 500)]))
+    keep = curve_points(values.size)
+    shares = (keep + 1) / values.size
+    mark = Mark("m", 0, tuple(values[keep]), tuple(shares))
+    for share in MARKED:
+        assert at_share(mark, share) == np.percentile(values, 100 * share, method="inverted_cdf")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 240, 241])
+def test_a_curve_of_few_points_keeps_them(size: int) -> None:
+    kept = curve_points(size)
+    assert len(set(kept)) == len(kept) <= 240
+    assert all(0 <= index < size for index in kept)
+
+
+def test_a_throughput_of_thousands_has_a_label_that_fits_its_axis(tmp_path: Path) -> None:
+    runs = records.model_runs("digits_fp32_onnx")
+    fast = [
+        replace(
+            run,
+            measurements=tuple(
+                replace(m, value=m.value * 1e3, low=None, high=None)
+                if m.metric == "throughput_per_s" and m.value
+                else m
+                for m in run.measurements
+            ),
+        )
+        for run in runs
+    ]
+    panels = _figures(_data(tmp_path, fast))["batch-sweep"].panels
+    label = next(panel.y_label for panel in panels if panel.title == "Throughput")
+    assert "thousands" in label
+    assert len(label) <= 34  # of 9.5 points: what 2.8 inches hold

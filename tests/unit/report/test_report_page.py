@@ -257,3 +257,11 @@ def test_sessions_of_every_version_render(tmp_path: Path, version: str) -> None:
     page = Page(write_report(folder).html.read_text(encoding="utf-8"))
     assert page.wrong == []
     assert ("Against the baseline" in _words(page)) == (version != "v1")
+
+
+def test_a_pass_without_any_budget_does_not_say_that_all_is_within_limits(tmp_path: Path) -> None:
+    run = records.run(measurements=(records.measurement("model_size_bytes", 461e3),))
+    text = " ".join(_page(tmp_path, [run], plan={}, plan_path=None).text)
+    assert "PASS" in text
+    assert "No budget judges the numbers." in text
+    assert "within its limits" not in text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from support import records
 
-from harness.report.provenance import run_view
+from harness.report.provenance import device_facts, run_view
 
 
 def test_a_setting_reads_with_the_unit_of_its_name() -> None:
@@ -15,3 +17,12 @@ def test_a_setting_reads_with_the_unit_of_its_name() -> None:
 
 def test_a_run_of_days_is_told_in_hours() -> None:
     assert run_view(1, records.run(duration_s=72 * 3600.0)).duration == "72 h"
+
+
+def test_facts_of_a_device_read_as_words_not_as_json() -> None:
+    details = {"ram_bytes": 4e9, "cgroup_v2": False, "clock": {"name": "CLOCK_MONOTONIC", "resolution_ns": 1}}
+    facts = dict(device_facts(replace(records.PI, details={**details, "serial": "other"})))
+    assert facts["ram"] == "4.00 GB"
+    assert facts["cgroup v2"] == "no"
+    assert facts["clock"] == "name: CLOCK_MONOTONIC; resolution: 1 ns"
+    assert facts["serial"] == records.PI.serial  # once
