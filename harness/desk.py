@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
-from harness import against, baselines, leases, model_files, runtime_options, selection
+from harness import against, baselines, leases, model_files, selection
 from harness import gate as gates
 from harness import plan as plans
 from harness import registry as registries
 from harness.errors import ConfigError
 from harness.model import Baseline, Budget, Device, Plan, PlanModel, Verdict
 from harness.progress import Progress
+from harness.runtimes.options import parse_option
 from harness.selection import Target
 from harness.signals import Termination
 from harness.soak_settings import parse_duration_s
@@ -67,7 +68,7 @@ class Desk:
         self.reports_dir = self._repository(file, path) / "reports"
         runtimes = [model_files.parse_runtime(text) for text in option.hil_runtime or ()]
         shapes = dict(model_files.parse_shape(text) for text in option.hil_shape or ())
-        options = dict(runtime_options.parse_option(text) for text in option.hil_runtime_option or ())
+        options = dict(parse_option(text) for text in option.hil_runtime_option or ())
         self.models = selection.select_models(self.plan, option.hil_model or (), runtimes, shapes, options)
         folder = baselines.baselines_dir(self.reports_dir)
         choices = against.choose(option.hil_baseline or (), self.plan, self.models, folder)

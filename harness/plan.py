@@ -220,7 +220,7 @@ def _parse_shapes(section: Section) -> dict[str, tuple[int, ...]]:
 
 
 def _parse_options(section: Section) -> dict[str, OptionValue]:
-    """Return the table `options`: which there are is the runtime's to say (runtime_options)."""
+    """Return the table `options`: which there are is the runtime's to say (harness/runtimes/options.py)."""
     table = section.table("options")
     options: dict[str, OptionValue] = {}
     for name, value in table.data.items() if table else ():

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from harness import bundles, model_files, runtime_options, runtimes
+from harness import bundles, model_files, runtimes
 from harness.errors import ConfigError, nearest
 from harness.model import Baseline, CommandRuntime, Device, Plan, PlanModel, RuntimeSpec
+from harness.runtimes import options as runtime_options
 
 MAX_NAME_BYTES = 120  # of the 128 that a device allows: a number may follow
 

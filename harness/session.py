@@ -51,7 +51,7 @@ from harness.model import (
 )
 from harness.progress import Progress
 from harness.results import BUDGETS, plain_budgets, results_of
-from harness.runtime_options import runtime_settings
+from harness.runtimes.options import runtime_settings
 from harness.selection import Target
 from harness.soak.conclude import note_stored, observe_ledger
 from harness.soak.ledger import Ledger

@@ -18,7 +18,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.measure.bench import Bench
 from harness.model import Device, Fidelity, Plan, PlanModel, SoakSettings, SoakStream, SoakTable
 from harness.progress import Progress
-from harness.runtime_options import runtime_settings
+from harness.runtimes.options import runtime_settings
 from harness.selection import Target
 from harness.soak.about import About, about_of, about_to_plain
 from harness.soak.alarm import Alarm

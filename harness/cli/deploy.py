@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import board as boards
-from harness import bundles, leases, model_files, runtime_options, runtimes
+from harness import bundles, leases, model_files, runtimes
 from harness import deploy as deployment
 from harness.cli.devices import open_profile, running_machine
 from harness.cli.models import add_runtime_option, find_plan, select_models
@@ -20,6 +20,7 @@ from harness.cli.options import DEVICE_HELP, ActionRow, add_actions, add_command
 from harness.errors import ConfigError, nearest
 from harness.model import Artifact
 from harness.progress import Progress
+from harness.runtimes.options import require_valid
 from harness.units import counted, format_bytes
 
 
@@ -135,7 +136,7 @@ def _artifact(args: argparse.Namespace) -> Artifact:
     alone = replace(model, inputs_path=None, golden_path=None)  # they stay here
     case = replace(model_files.resolve_case(alone), artifact=artifact)
     found = runtimes.descriptor(case.runtime, artifact.format, plan.runtimes)
-    runtime_options.require_valid(case.options, found)
+    require_valid(case.options, found)
     return bundles.with_all_files(case, found).artifact
 
 

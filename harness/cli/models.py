@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import model_files, runtime_options, selection
+from harness import model_files, selection
 from harness import plan as plans
 from harness.cli.options import reports_dir
 from harness.model import Plan, PlanModel
+from harness.runtimes.options import parse_option
 
 
 def add_runtime_option(parser: argparse.ArgumentParser) -> None:
@@ -34,5 +35,5 @@ def select_models(
 ) -> list[PlanModel]:
     """Return the models that --model, --runtime and --runtime-option mean, as typed. Raises ConfigError."""
     wanted = [model_files.parse_runtime(text) for text in runtimes]
-    typed = dict(runtime_options.parse_option(text) for text in options)
+    typed = dict(parse_option(text) for text in options)
     return list(selection.select_models(plan, given, wanted, {}, typed))

@@ -1,17 +1,18 @@
-"""Runtime environments: what goes in, what is refused, and a third party's runtime by entry point."""
+"""Runtime environments: what goes in, and what is refused."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
-from harness import runtimes
+from harness import cache
 from harness.errors import ConfigError, HostSetupError, RuntimeUnavailable
 from harness.model import RuntimeSpec
-from harness.runtimes import Environment, Platform, RuntimeDescriptor
+from harness.runtimes import Environment, Platform, RuntimeDescriptor, environment, environments
 
 PI = Platform("aarch64", "3.11", "2.36")
 
@@ -26,7 +27,7 @@ def own(adapter, requirements=lambda version, python: ()):
 
 
 def make(found, spec=None) -> Environment:
-    return runtimes.environment(spec or RuntimeSpec("own"), found, PI)
+    return environment(spec or RuntimeSpec("own"), found, PI)
 
 
 def elf(machine: int) -> bytes:
@@ -41,12 +42,12 @@ def fake_pip(monkeypatch, files=None, returncode=0, stderr=""):
         if "pip" in argv:
             target = argv[argv.index("--target") + 1]
             for name, data in (files or {}).items():
-                path = runtimes.Path(target) / name
+                path = Path(target) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
         return subprocess.CompletedProcess(argv, returncode, "", stderr)
 
-    monkeypatch.setattr(runtimes.subprocess, "run", run)
+    monkeypatch.setattr(environments.subprocess, "run", run)
     return calls
 
 
@@ -97,7 +98,7 @@ def test_a_wheel_of_another_architecture_is_refused(monkeypatch):
     fake_pip(monkeypatch, {"pkg/core.so": elf(62)})
     with pytest.raises(RuntimeUnavailable, match=r"built for x86_64, expected aarch64"):
         make(own("own", lambda version, python: ("pkg==1",)))
-    assert not list((runtimes.cache.folder("environments")).iterdir())  # nothing half-made stays
+    assert not list(cache.folder(cache.ENVIRONMENTS).iterdir())  # nothing half-made stays
 
 
 def test_a_version_that_does_not_exist_names_those_that_do(monkeypatch):
@@ -127,30 +128,3 @@ def test_only_wheels_for_the_device_are_asked_for(monkeypatch):
     assert "--only-binary=:all:" in pip
     assert pip[pip.index("--python-version") + 1] == "3.11"
     assert not [a for a in pip if "x86_64" in a]
-
-
-def test_numpy_follows_the_runtimes_age():
-    wanted = runtimes.BUILT_IN["onnxruntime"].requirements
-    assert "numpy==1.26.4" in wanted("1.18.1", "3.11")
-    assert "numpy==2.4.6" in wanted("1.20.1", "3.11")
-    assert "numpy==2.0.2" in wanted("1.19.2", "3.9")
-
-
-def test_a_runtime_that_cannot_run_the_format_names_those_that_can():
-    with pytest.raises(ConfigError, match=r"runtimes for it: .*litert"):
-        runtimes.descriptor(RuntimeSpec("onnxruntime"), "tflite")
-    with pytest.raises(ConfigError, match=r"did you mean `litert`"):
-        runtimes.descriptor(RuntimeSpec("litrt"), "tflite")
-
-
-def test_a_third_partys_runtime_comes_by_entry_point(tmp_path, monkeypatch):
-    info = tmp_path / "theirs-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[harness.runtimes]\ntheirs = theirs_runtime:DESCRIPTOR\n")
-    (tmp_path / "theirs_runtime.py").write_text(
-        "from harness.runtimes import RuntimeDescriptor\n"
-        "DESCRIPTOR = RuntimeDescriptor('theirs', ('onnx',), '1.0', lambda v, p: (), 'theirs')\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    assert runtimes.descriptor(RuntimeSpec("theirs"), "onnx").default_version == "1.0"

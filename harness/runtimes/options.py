@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from harness.errors import ConfigError, nearest
 from harness.model import ModelCase, OptionValue
-from harness.runtimes import RuntimeDescriptor
+from harness.runtimes.known import RuntimeDescriptor
 
 _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import runtime_options as options
 from harness.errors import ConfigError
 from harness.model import Artifact, ModelCase, RuntimeSpec
 from harness.plan import plan_from_mapping
-from harness.runtimes import BUILT_IN, RuntimeDescriptor
+from harness.runtimes import BUILT_IN, RuntimeDescriptor, options
 
 KINDS = {"flag": bool, "count": int, "ratio": float, "mode": str}
 FOUND = RuntimeDescriptor("r", ("x",), None, lambda v, p: (), "r", settable=KINDS)
