@@ -34,6 +34,7 @@ class Life(NamedTuple):
     pid: int
     start_ticks: int
     is_new_boot: bool
+    cpufreq: Dict[str, Any] = {}  # at the soak's start (frequency.py); empty where none is shown
 
     @property
     def epoch_ns(self) -> int:
@@ -41,9 +42,13 @@ class Life(NamedTuple):
         return self.boottime_ns - self.t_ns
 
     def record(
-        self, channels: List[Dict[str, str]], not_observable: Dict[str, str], agent_sha256: str
+        self,
+        channels: List[Dict[str, str]],
+        not_observable: Dict[str, str],
+        agent_sha256: str,
+        cpufreq: Optional[Dict[str, Any]] = None,
     ) -> Dict[str, Any]:
-        """Return the record `life`."""
+        """Return the record `life`. `cpufreq`: as it is at this life's start."""
         return {
             "k": "life",
             "life": self.number,
@@ -57,6 +62,7 @@ class Life(NamedTuple):
             "agent_sha256": agent_sha256,
             "channels": channels,
             "not_observable": not_observable,
+            "cpufreq": cpufreq or {},
         }
 
     def events(self) -> List[Found]:
@@ -89,9 +95,18 @@ def find_gap(end: End, before: Dict[str, Any], now: Clocks, compressed: bool) ->
 
 
 def begin_life(
-    folder: SoakFolder, end: End, compressed: bool, now: Clocks, pid: int, start_ticks: Optional[int]
+    folder: SoakFolder,
+    end: End,
+    compressed: bool,
+    now: Clocks,
+    pid: int,
+    start_ticks: Optional[int],
+    cpufreq: Optional[Dict[str, Any]] = None,
 ) -> Life:
-    """Return this life, its clocks written down for the next one."""
+    """Return this life, its clocks written down for the next one. `cpufreq`: as it is now.
+
+    That of the soak's start is kept, where a life before has written it down.
+    """
     before = folder.read_object(FILE)
     gap_ns, gap_from = find_gap(end, before, now, compressed)
     life = Life(
@@ -105,6 +120,7 @@ def begin_life(
         pid=pid,
         start_ticks=start_ticks or 0,
         is_new_boot=gap_from in ("realtime", "uptime"),
+        cpufreq=before.get("cpufreq") or cpufreq or {},
     )
     write_life(folder, life)
     return life
@@ -113,4 +129,5 @@ def begin_life(
 def write_life(folder: SoakFolder, life: Life) -> None:
     """Write down what the next life needs to know. Raises OSError."""
     values = {key: getattr(life, key) for key in _KEYS}
-    folder.write_object(FILE, dict(values, boot_id=life.boot_id, life=life.number))
+    told = {"boot_id": life.boot_id, "life": life.number, "cpufreq": life.cpufreq}
+    folder.write_object(FILE, dict(values, **told))

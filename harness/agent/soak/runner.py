@@ -12,6 +12,7 @@ from ..parsing import Unreadable, read_text
 from ..store import hash_file
 from .disk import note
 from .folder import SoakFolder
+from .frequency import FrequencyWatch, parse_policies, policies_to_args, read_policies
 from .links import World
 from .lives import Clocks, Life, begin_life, write_life
 from .spec import Spec, parse_spec
@@ -264,7 +265,10 @@ def _run_life(folder: SoakFolder, spec: Spec, world: World, spool: Spool, signal
     probes = world.probes
     clocks = Clocks(_boot_id(), world.boottime_ns(), world.realtime_ns())
     ticks = probes.start_ticks(os.getpid())
-    life = begin_life(folder, spool.end, spec.compressed, clocks, os.getpid(), ticks)
+    frequency = FrequencyWatch(lambda: read_policies(_sensors_root(), spec.pinned_cpus))
+    cpufreq = policies_to_args(frequency.now)
+    life = begin_life(folder, spool.end, spec.compressed, clocks, os.getpid(), ticks, cpufreq)
+    frequency.hold_against(parse_policies(life.cpufreq))
     device = DeviceReader(probes, folder.home, spec.channels, Channels(_sensors_root(), spec.i2c))
     kernel = KernelLog(from_start=life.is_new_boot)
     watch = Watch(
@@ -272,11 +276,15 @@ def _run_life(folder: SoakFolder, spec: Spec, world: World, spool: Spool, signal
         ShortageWatch(probes.oom_kills),
         kernel,
         ThrottleWatch(),
+        frequency,
     )
     if kernel.why_not:
         device.not_observable["kernel_log"] = kernel.why_not
+    if frequency.why_not:
+        device.not_observable["governor"] = frequency.why_not
     writer = Writer(spool, lambda: {"t_ns": world.boottime_ns() - life.epoch_ns, "life": life.number})
-    writer.record(life.record(spec.channels, device.not_observable, _agent_sha256(world.location)))
+    sha256 = _agent_sha256(world.location)
+    writer.record(life.record(spec.channels, device.not_observable, sha256, cpufreq))
     if spool.dropped_bytes:
         text = "a torn or damaged end of the spool was cut off"
         writer.event("spool_repaired", text, details={"dropped_bytes": spool.dropped_bytes})

@@ -10,6 +10,8 @@ import os
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from .frequency import FrequencyWatch
+
 Found = Tuple[str, str, Dict[str, Any]]
 
 STEP_NS = 500000000  # docs/soak-format.md; NTP steps from 128 ms on, but a late reading is no step (chosen)
@@ -185,8 +187,14 @@ class Watch:
     """All of them."""
 
     def __init__(
-        self, clock: ClockWatch, shortage: ShortageWatch, kernel: KernelLog, throttle: ThrottleWatch
+        self,
+        clock: ClockWatch,
+        shortage: ShortageWatch,
+        kernel: KernelLog,
+        throttle: ThrottleWatch,
+        frequency: FrequencyWatch,
     ) -> None:
+        self._frequency = frequency
         self._clock = clock
         self._shortage = shortage
         self._kernel = kernel
@@ -197,6 +205,7 @@ class Watch:
         return [
             *self._clock.look(reading.realtime_ns, reading.boottime_ns),
             *self._throttle.look(reading.throttled_bits),
+            *self._frequency.look(reading.boottime_ns),
             *self._shortage.look(reading.ooms_told),
             *self._kernel.look(),
         ]

@@ -27,7 +27,8 @@ class DeviceReader:
         self._home = home
         self.not_observable: Dict[str, str] = {}
         self._channels = [self._find(found, str(channel["id"])) for channel in channels]
-        self._clocks = [s for s in cpufreq.find(found.root) if s.kind == "freq_hz"]
+        # not those of GPU, NPU and memory, which follow loads of their own
+        self._clocks = [s for s in cpufreq.find(found.root) if s.id.startswith("cpufreq/")]
         self._throttle = [s for s in raspberry.find(found.root) if s.kind == "throttle_bits"]
         self._ram_bytes = self._ram()
         self._cpu_ns = _own_cpu_ns()
