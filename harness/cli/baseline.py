@@ -10,7 +10,14 @@ from typing import Any
 
 from harness import baselines
 from harness import plan as plans
-from harness.cli.options import ActionRow, add_actions, add_command, print_table, reports_dir
+from harness.cli.options import (
+    ActionRow,
+    add_actions,
+    add_command,
+    print_table,
+    reports_dir,
+    session_folder,
+)
 from harness.metrics import METRICS
 from harness.model import Measurement, RecordedBaseline
 from harness.store import codec, read_session
@@ -59,7 +66,7 @@ def _folder(args: argparse.Namespace) -> Path:
 
 
 def set_baseline(args: argparse.Namespace) -> int:
-    session = read_session(Path(args.session) if args.session else reports_dir(args) / "latest")
+    session = read_session(session_folder(args, args.session or "latest"))
     plan = plans.plan_from_mapping(dict(session.record.plan), session.record.plan_path or "plan")
     entries = baselines.entries_of(session, args.name, plan.budgets, force=args.force)
     replaced = {(old.model, old.device_name): old for old in baselines.put(_folder(args), args.name, entries)}
@@ -76,7 +83,10 @@ def set_baseline(args: argparse.Namespace) -> int:
             sys.stdout.write(f"  {entry.note}: its numbers alone will serve, not side by side\n")
         if doubts := sorted({doubt for number in facts.numbers for doubt in number.doubts}):
             doubtful = sum(bool(number.doubts) for number in facts.numbers)
-            sys.stdout.write(f"  {doubtful} of them don't count from memory:\n")
+            sys.stdout.write(
+                f"  {doubtful} of them count only where the file is measured again; "
+                "as recorded they can't be compared:\n"
+            )
             sys.stdout.write("".join(f"    {doubt}\n" for doubt in doubts))
     return 0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
         plan = plans.plan_from_mapping(dict(after.plan), after.plan_path)
     names = (before.name, after.name) if before.name != after.name else ("A", "B")
     found = pair(before.runs, after.runs, plan.budgets, names)
+    same = (f"A and B are the same: {after.name}",) if before.name == after.name else ()
     doubts = tuple(dict.fromkeys((*before.doubts, *after.doubts)))
     verdict = _verdict(found, doubts)
+    found = replace(found, notes=(*same, *found.notes))
     sys.stdout.write(FORMATS[args.format](found, names, verdict, doubts))
     return gates.exit_code(verdict)
 
@@ -129,14 +131,37 @@ _HEAD = ("model", "unit", "metric", "A", "B", "fidelity", "change", "90% interva
 
 
 def _text(found: Pairing, names: Names, verdict: Verdict, doubts: tuple[str, ...]) -> str:
-    lines = [f"{verdict.value}: B {names[1]} against A {names[0]}", *(f"  {d}" for d in doubts)]
+    lines = [f"{verdict.value}: {' against '.join(_titles(names))}", *(f"  {d}" for d in doubts)]
     if found.results:
         lines += ["", table_text(_HEAD, [_cells(r) for r in found.results]).rstrip("\n")]
     bad = _reasons(found.results)
     if bad:
         lines += ["", *bad]
-    rest = (*found.notes, *found.only)
+    rest = (*found.notes, *_by_place(found.only))
     return "\n".join([*lines, *(["", *rest] if rest else [])]) + "\n"
+
+
+def _titles(names: Names, quote: str = "") -> tuple[str, str]:
+    """Return B and A with what they are called, where they are called anything else."""
+    b, a = (
+        side if name == side else f"{side} {quote}{name}{quote}"
+        for side, name in zip("BA", names[::-1], strict=True)
+    )
+    return b, a
+
+
+def _by_place(only: Sequence[str]) -> list[str]:
+    """Return one line for each side's model and unit, with all numbers that it alone has."""
+    places: dict[str, list[str]] = {}
+    for line in only:
+        place, _, number = line.rpartition(": ")
+        if number.partition(",")[0] not in METRICS:
+            place, number = line, ""  # all of a model at once
+        places.setdefault(place, []).append(number)
+    return [
+        f"{place}: {counted(len(numbers), 'number')}: {'; '.join(numbers)}" if any(numbers) else place
+        for place, numbers in places.items()
+    ]
 
 
 def _reasons(results: tuple[Result, ...]) -> list[str]:
@@ -203,12 +228,14 @@ def _json(found: Pairing, names: Names, verdict: Verdict, doubts: tuple[str, ...
 
 
 def _markdown(found: Pairing, names: Names, verdict: Verdict, doubts: tuple[str, ...]) -> str:
-    lines = [f"**{verdict.value}**: B `{names[1]}` against A `{names[0]}`", ""]
+    lines = [f"**{verdict.value}**: {' against '.join(_titles(names, '`'))}", ""]
     if found.results:
         table = [_HEAD, ("---",) * len(_HEAD), *(_cells(r) for r in found.results)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
         lines.append("")
-    lines += [f"- {line}" for line in (*doubts, *_reasons(found.results), *found.notes, *found.only)]
+    lines += [
+        f"- {line}" for line in (*doubts, *_reasons(found.results), *found.notes, *_by_place(found.only))
+    ]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import gate as gates
 from harness import plan as plans
-from harness.cli.options import add_command
+from harness.cli.options import add_command, session_folder
 from harness.errors import ConfigError
 from harness.model import Plan, Release, Result, Run
 from harness.store import StoredSession, read_session
@@ -25,7 +25,9 @@ def add_parser(commands: Any) -> None:
         "that the plan requires, every budget met, nothing skipped; the worst attempt counts.\n\n"
         "Exit codes: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID or incomplete, 75 INFRA_ERROR, 2 wrong use.",
     )
-    parser.add_argument("sessions", nargs="+", metavar="SESSION", help="a session's folder (reports/latest)")
+    parser.add_argument(
+        "sessions", nargs="+", metavar="SESSION", help="a session's folder (reports/latest) or id"
+    )
     parser.add_argument("--plan", metavar="FILE", help="judge by this plan (default: the sessions' own)")
     parser.add_argument("--format", choices=sorted(FORMATS), default="text", help="(default: text)")
     parser.set_defaults(function=run)
@@ -33,7 +35,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the release verdict; return its exit code."""
-    sessions = [read_session(Path(s)) for s in args.sessions]
+    sessions = [read_session(session_folder(args, s)) for s in args.sessions]
     plan = plans.load_plan(Path(args.plan)) if args.plan else _own_plan(sessions)
     runs = [run for s in sessions for run in s.runs]
     results = [r for run in runs for r in gates.results_of(run, plan.budgets)]

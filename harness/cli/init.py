@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from harness.cli.options import add_command
 from harness.errors import ConfigError
 from harness.plan import SUITES
+from harness.store import atomic
 
 PYTEST_FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 
@@ -31,6 +33,10 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the files. Nothing that exists is touched: then nothing at all is written."""
     target = Path(args.folder)
+    if target.exists() and not target.is_dir():
+        raise ConfigError(
+            "is a file; expected a folder.", where=str(target), next_step="Name your repository."
+        )
     files = dict(_files())
     there = [name for name in files if (target / name).exists()]
     if there:
@@ -42,13 +48,35 @@ def run(args: argparse.Namespace) -> int:
     if not any((target / name).exists() for name in PYTEST_FILES):
         # pytest's rootdir; without it that depends on the arguments, and so does what pytest keeps there
         files["pytest.ini"] = "[pytest]\ntestpaths = suites\n"
-    for name, text in files.items():
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        sys.stdout.write(f"wrote {path}\n")
+    _write_all(target, files)
+    sys.stdout.write("".join(f"wrote {target / name}\n" for name in files))
     sys.stdout.write(f"now: pytest {target / 'suites'} --device local --model YOUR.onnx\n")
     return 0
+
+
+def _write_all(target: Path, files: dict[str, str]) -> None:
+    """Write all of `files`, name → text, or none. Raises HostSetupError."""
+    written: list[Path] = []
+    made: list[Path] = []
+    try:
+        for name, text in files.items():
+            path = target / name
+            with atomic.disk_errors(path.parent):
+                for folder in reversed([path.parent, *path.parent.parents]):
+                    if not folder.exists():
+                        folder.mkdir()
+                        made.append(folder)
+            atomic.write_text(path, text)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        for folder in reversed(made):
+            with contextlib.suppress(
+                OSError
+            ):  # something of another's is in it by now; the first error counts
+                folder.rmdir()
+        raise
 
 
 def _files() -> list[tuple[str, str]]:

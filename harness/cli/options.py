@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry as registries
+from harness.errors import ConfigError
 from harness.model import Device
+from harness.store.layout import SESSION_FILE
 
 ActionRow = tuple[str, Callable[[argparse.Namespace], int], str, str]
 Actions = Iterator[tuple[str, argparse.ArgumentParser]]
@@ -57,8 +59,25 @@ def load_registry(args: argparse.Namespace) -> registries.Registry:
 
 def reports_dir(args: argparse.Namespace) -> Path:
     """Return the folder of sessions and baselines: beside the devices.toml that is found, else here."""
-    file = registries.find_devices_file(args.devices, Path.cwd())
+    file = registries.find_devices_file(getattr(args, "devices", None), Path.cwd())
     return (Path.cwd() if registries.is_packaged(file) else file.parent) / "reports"
+
+
+def session_folder(args: argparse.Namespace, text: str) -> Path:
+    """Return the folder of the session that `text`, a folder or an id, means. Raises ConfigError."""
+    reports = reports_dir(args)
+    for path in (Path(text), reports / text):
+        if path.is_dir():
+            return path
+    there = (
+        sorted(p.name for p in reports.iterdir() if (p / SESSION_FILE).is_file()) if reports.is_dir() else []
+    )
+    raise ConfigError(
+        f"no session `{text}` here, nor in {reports}.",
+        next_step=f"Give its folder or id; the last one is {there[-1]}."
+        if there
+        else "Measure first: pytest suites/ --device NAME.",
+    )
 
 
 def table_text(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

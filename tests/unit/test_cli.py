@@ -127,9 +127,10 @@ def test_a_device_that_is_held_is_left_alone_and_listed(capsys):
         (("deploy", "rollback", "desk", "door"), 2, "no model `door` is deployed there"),
         (("deploy", "gc", "desk", "--keep-versions", "0"), 2, "expected a whole number from 1"),
         (("deploy", "list", "gone"), 75, "gone: "),
-        (("gate", "nowhere"), 11, "no session.json here"),
+        (("gate", "nowhere"), 2, "no session `nowhere` here"),
+        (("gate", "."), 11, "no session.json here"),
         (("gate", ".", "--format", "pdf"), 2, "invalid choice: 'pdf'"),
-        (("report", "nowhere"), 11, "no session.json here"),
+        (("report", "nowhere"), 2, "no session `nowhere` here"),
         (("devices", "--devices", "none.toml", "list"), 2, "Check --devices."),
         ((), 2, "COMMAND"),
         (("gates",), 2, "invalid choice"),
@@ -334,7 +335,7 @@ def test_without_its_file_only_the_numbers_are_recorded_and_it_says_so(capsys, p
 
 def test_what_cannot_be_recorded_is_a_usage_error(capsys, place):
     code, _, err = call(capsys, "baseline", "set", "release")
-    assert (code, "no session.json here" in err) == (11, True)
+    assert (code, "no session `latest` here" in err) == (2, True)
     a_session(place, factor=3.0)
     code, _, err = call(capsys, "baseline", "set", "release")
     assert code == 2
@@ -420,3 +421,49 @@ def test_nothing_in_common_or_a_damaged_side_is_invalid(capsys, place):
     code, out, _ = call(capsys, "compare", f"one/{latency}", f"two/{deploy}")
     assert code == 11
     assert "only in" in out
+
+
+def test_a_session_against_itself_says_so(capsys, place):
+    a_session(place)
+    _, out, _ = call(capsys, "compare", "one", "one")
+    assert out.splitlines()[0].endswith(": B against A")
+    assert "A and B are the same: one" in out
+
+
+def test_what_one_side_alone_has_is_one_line_for_a_model(capsys, place):
+    a_session(place)
+    other = a_session(place, "two")
+    for path in (other / "runs").iterdir():
+        if "offline" in path.name:
+            shutil.rmtree(path)
+    _, out, _ = call(capsys, "compare", "one", "two")
+    (line,) = [line for line in out.splitlines() if line.startswith("only in one: digits_fp32_onnx on")]
+    assert "numbers: " in line
+    assert "throughput_per_s, offline, batch 2; " in line
+
+
+# --- sessions by name
+
+
+@pytest.mark.parametrize("command", ["gate", "report"])
+def test_a_session_is_found_by_its_id_too(capsys, place, command):
+    a_session(place)
+    code, out, err = call(capsys, command, "one")
+    assert (code in (0, 1, 10, 11), bool(out), err) == (True, True, "")
+    code, _, err = call(capsys, command, "oen")
+    assert code == 2
+    assert (
+        f"no session `oen` here, nor in {place / 'reports'}. Give its folder or id; the last one is one."
+        in err
+    )
+
+
+def test_without_any_session_the_next_step_is_to_measure(capsys):
+    code, _, err = call(capsys, "report", "reports/latest")
+    assert (code, "Measure first: pytest suites/ --device NAME" in err) == (2, True)
+
+
+def test_the_command_alone_prints_its_help(capsys):
+    code, _, err = call(capsys)
+    assert code == 2
+    assert "write devices.toml and suites/ into a folder" in err
