@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from harness.errors import nearest
 from harness.judging import RULES, plan_name
-from harness.metrics import ESTIMATES, HIGHER, METRICS, Metric
+from harness.metrics import ESTIMATES, HIGHER, METRICS, SOAK_METRICS, Metric
 from harness.model import Budget, Fidelity
 from harness.recorded import EXACT_KIND, NOT_COMPARED
 from harness.toml_schema import Problems, Section
@@ -83,6 +83,9 @@ def _parse_budget(
     name = ESTIMATES.get(metric.name, metric.name) if fidelity is Fidelity.ESTIMATED else metric.name
     if name in ESTIMATES.values():
         _check_estimate(section, fidelity, rule, margin)
+    elif fidelity is Fidelity.ESTIMATED and metric.kind == "time" and name not in SOAK_METRICS:
+        what = f"{name} is never estimated; of times only {' and '.join(ESTIMATES)} has an estimate"
+        section.problem("fidelity", what)
     section.finish()
     if limit is None and margin is None:
         return None

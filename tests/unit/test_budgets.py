@@ -109,3 +109,15 @@ def test_an_estimate_is_judged_by_its_band_alone(more, problem):
 def test_an_estimate_is_of_no_other_fidelity():
     with pytest.raises(ConfigError, match="this metric is never virtual, always estimated"):
         read([Mark("estimated_latency_p50_ns", limit="80 ms", fidelity="virtual")])
+
+
+@pytest.mark.parametrize("metric", ["latency_p99_ns", "load_time_ns", "throughput_per_s"])
+def test_what_has_no_estimate_is_refused_before_anything_is_measured(metric):
+    with pytest.raises(ConfigError, match="of times only latency_p50_ns has an estimate"):
+        read([Mark(metric, limit="80", fidelity="estimated")])
+
+
+@pytest.mark.parametrize("metric", ["energy_per_inference_j", "peak_temp_c", "latency_p99_drift_ns_per_h"])
+def test_other_models_of_a_board_give_estimates_too(metric):
+    (found,) = read([Mark(metric, limit="80", fidelity="estimated")])
+    assert found.metric == metric
