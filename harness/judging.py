@@ -111,7 +111,8 @@ def _judge_point(m: Measurement, limit: float, direction: str, name: str) -> tup
     if _within(m.value, limit, direction):
         return Verdict.PASS, ()
     value, shown = _apart(m, m.value, limit)
-    return Verdict.FAIL, (f"{_named(m)} of {value} is {_beyond(direction)} {name.format(shown)}",)
+    of = _estimated(m, value) or f" of {value}"
+    return Verdict.FAIL, (f"{_named(m)}{of} is {_beyond(direction)} {name.format(shown)}",)
 
 
 def _judge_confidence(
@@ -128,24 +129,26 @@ def _judge_confidence(
         return Verdict.FAIL, (f"{what} {name.format(shown)}",)
     if bad is None:
         value, shown = _apart(m, m.value, limit)
-        what = f"{_named(m)} of {value} has no {bad_side} bound (n = {m.n}) to hold against"
+        of = _estimated(m, value) or f" of {value}"
+        what = f"{_named(m)}{of} has no {bad_side} bound (n = {m.n}) to hold against"
         return Verdict.INCONCLUSIVE, (f"{what} {name.format(shown)}", *m.reasons)
     value, shown = _apart(m, m.value, limit)
     bound = _apart(m, bad, limit)[0]
-    of = _estimated(m) or f" of {value}"
+    of = _estimated(m, value) or f" of {value}"
     what = f"{_named(m)}{of}: its {bad_side} bound, {bound}, is {_beyond(direction)}"
     side = f", and its {good_side} bound isn't" if good is not None else ""
     return Verdict.INCONCLUSIVE, (f"{what} {name.format(shown)}{side}", *m.reasons)
 
 
-def _estimated(m: Measurement) -> str:
-    """Return " of an estimated 77 ms (66 ms – 90 ms)": an estimate stands nowhere without its band."""
-    if m.fidelity is not Fidelity.ESTIMATED or None in (m.value, m.low, m.high):
+def _estimated(m: Measurement, value: str = "") -> str:
+    """Return " of an estimated 77 ms (66 ms – 90 ms)": an estimate stands nowhere without its word, nor
+    without the band that it has; "" for anything else. `value`: how it is written beside its limit."""
+    if m.fidelity is not Fidelity.ESTIMATED or m.value is None:
         return ""
     row = METRICS.get(m.metric)
     unit = row.unit if row else "1"
-    value, low, high = (format_quantity(number, unit) for number in (m.value, m.low, m.high))
-    return f" of an estimated {value} ({low} – {high})"
+    band = "" if m.low is None or m.high is None else " ({} – {})".format(*format_apart(m.low, m.high, unit))
+    return f" of an estimated {value or format_quantity(m.value, unit)}{band}"
 
 
 def _named(m: Measurement) -> str:

@@ -278,3 +278,17 @@ def test_an_estimate_is_told_with_its_word_and_both_ends_of_its_band(limit, says
     told = Measurement(metric, 77e6, 66e6, 90e6, 25, Fidelity.ESTIMATED)
     reasons = judge(told, Budget("m", "t", metric, limit, Fidelity.ESTIMATED), "lower").reasons
     assert says.replace("m of", f"{metric} of") in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "bounds", "says"),
+    [
+        ("point", (None, None), "peak_temp_c of an estimated 80.04 °C is above its budget of 80.00 °C"),
+        ("point", (79.5, 81.25), "peak_temp_c of an estimated 80.04 °C (79.5 °C – 81.2 °C) is above its"),
+        ("confidence", (79.5, None), "peak_temp_c of an estimated 80.04 °C has no upper bound"),
+    ],
+)
+def test_any_estimate_is_told_with_its_word(rule, bounds, says):
+    told = Measurement("peak_temp_c", 80.04, *bounds, 1, Fidelity.ESTIMATED)
+    reasons = judge(told, budget(80.0, rule, Fidelity.ESTIMATED, "peak_temp_c"), "lower").reasons
+    assert says in reasons[0]
