@@ -18,9 +18,10 @@ from harness.cli.devices import open_profile, running_machine
 from harness.cli.models import add_runtime_option, find_plan, select_models
 from harness.cli.options import DEVICE_HELP, ActionRow, add_actions, add_command, select_one, whole_number
 from harness.errors import ConfigError, nearest
-from harness.model import Artifact
+from harness.model import Artifact, PlanModel
 from harness.progress import Progress
 from harness.runtimes.options import require_valid
+from harness.selection import sanitised
 from harness.units import counted, format_bytes
 
 
@@ -72,7 +73,7 @@ def _add_push_options(action: argparse.ArgumentParser) -> None:
         help="its name there (default: the file's, or the plan's where that is given)",
     )
     action.add_argument(
-        "--runtime", metavar="NAME[==VERSION]", help="its runtime, where neither format nor plan says it"
+        "--runtime", metavar="NAME", help="its runtime, where neither its format nor the plan says it"
     )
     add_runtime_option(action)
 
@@ -128,9 +129,9 @@ def _artifact(args: argparse.Namespace) -> Artifact:
     except ConfigError as why:
         where = "FILE" if why.where == "--model" else why.where
         raise ConfigError(why.problems, where=where, next_step=why.next_step) from why
-    is_file = model.path == Path(args.file).resolve()
-    name = args.name or (model.path.name if is_file else model.name)
-    artifact = model_files.artifact_of(model.path, name)
+    if model.path.is_dir():
+        raise ConfigError("is a folder, expected a model file.", where=str(model.path))
+    artifact = model_files.artifact_of(model.path, _name_there(args, model))
     if model.runtime is None and artifact.format not in model_files.DEFAULT_RUNTIMES:
         return artifact
     alone = replace(model, inputs_path=None, golden_path=None)  # they stay here
@@ -138,6 +139,21 @@ def _artifact(args: argparse.Namespace) -> Artifact:
     found = runtimes.descriptor(case.runtime, artifact.format, plan.runtimes)
     require_valid(case.options, found)
     return bundles.with_all_files(case, found).artifact
+
+
+def _name_there(args: argparse.Namespace, model: PlanModel) -> str:
+    """Return what a model is called on the device. Raises ConfigError for a name that no device takes."""
+    if args.name is None:
+        is_file = model.path == Path(args.file).resolve()
+        return sanitised(model.path.name) if is_file else model.name
+    name: str = args.name
+    if sanitised(name) != name:
+        raise ConfigError(
+            f"{name!r} can't be a model's name on a device.",
+            where="--name",
+            next_step=f"Use letters, digits and any of ._=+@-, such as {sanitised(name)}.",
+        )
+    return name
 
 
 def list_versions(args: argparse.Namespace) -> int:

@@ -133,9 +133,9 @@ def test_a_bundle_goes_as_it_is(home, network, tmp_path, push):
 def test_one_file_stays_one_file_and_an_unknown_format_is_sent_as_it_is(home, tmp_path, push):
     assert " sent)" in push(MODELS / "tiny.onnx")
     assert active(home, "tiny.onnx") == (MODELS / "tiny.onnx").read_bytes()
-    (tmp_path / "a.engine").write_bytes(b"built for this board")
-    assert " sent)" in push("a.engine")
-    assert active(home, "a.engine") == b"built for this board"
+    (tmp_path / "a b.engine").write_bytes(b"built for this board")
+    assert " sent)" in push("a b.engine")
+    assert active(home, "a_b.engine") == b"built for this board"
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,11 @@ def test_one_file_stays_one_file_and_an_unknown_format_is_sent_as_it_is(home, tm
         ([MODELS / "tiny.onnx", "--runtime", "ncn"], "--runtime: unknown runtime `ncn`; did you mean"),
         ([MODELS / "tiny.onnx", "--runtime", "litert"], "--runtime: litert runs none of the chosen models"),
         ([MODELS / "tiny.onnx", "--runtime-option", "fast=1"], "runtime `onnxruntime` has no option `fast`"),
-        ([MODELS / "tiny.onnx", "--name", "../door"], "door"),
+        ([MODELS / "tiny.onnx", "--name", "../door"], "--name: '../door' can't be a model's name"),
+        (["."], ": is a folder, expected a model file.\n"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_sent_is_refused(home, argv, said, capsys):
     assert main(["deploy", "push", "pi", *map(str, argv)]) == 2
     assert said in capsys.readouterr().err
+    assert not home.exists()
