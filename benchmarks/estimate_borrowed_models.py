@@ -34,6 +34,7 @@ def build(maker: str, options: dict[str, Any]) -> Any:
     """Return one network of `tf.keras.applications`, the same weights at every call."""
     import tensorflow as tf
 
+    tf.keras.utils.disable_interactive_logging()  # a line for each of hundreds of tensors
     tf.keras.utils.set_random_seed(SEED)
     shape = (SIDE_PX, SIDE_PX, 3)
     return getattr(tf.keras.applications, maker)(weights=None, input_shape=shape, **options)
@@ -74,6 +75,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
     for name, maker, options in NETWORKS:
         network = build(maker, options)
         write_file(out / f"{name}.tflite", convert(network, int8=False))
