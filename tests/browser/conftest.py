@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from support.page_checks import TIMEOUT_MS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,6 +30,6 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.fail("no Chromium on PATH; on Debian: apt-get install chromium", pytrace=False)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        running = playwright.chromium.launch(executable_path=path, args=list(_FLAGS), timeout=TIMEOUT_MS)
         yield running
         running.close()

@@ -82,6 +82,7 @@ def show(browser: Browser) -> Iterator[Open]:
             viewport={"width": width, "height": 900},
             color_scheme=scheme,  # type: ignore[arg-type]
         )
+        context.set_default_timeout(page_checks.TIMEOUT_MS)
         contexts.append(context)
         page = Opened(context.new_page())
         page.tab.on("console", lambda message: page.said.append(message.text))
@@ -178,7 +179,7 @@ def test_wide_tables_scroll_by_keyboard(report: Path, show: Open) -> None:
     table.focus()
     tab.keyboard.press("ArrowRight")
     # not wait_for_function: the page's policy forbids the eval that it polls by
-    assert eventually(lambda: tab.evaluate("document.activeElement.scrollLeft > 0"), within_s=5)
+    assert eventually(lambda: tab.evaluate("document.activeElement.scrollLeft > 0"))
 
 
 def test_data_of_a_figure_can_be_saved(report: Path, show: Open, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def opened(browser: Browser, path: Path, *, width: int = 1280, scheme: str = "li
         color_scheme=scheme,  # type: ignore[arg-type]
         bypass_csp=True,  # waiting for a condition evaluates it, which the page's policy forbids
     )
+    tab.set_default_timeout(page_checks.TIMEOUT_MS)
     tab.goto(path.as_uri())
     tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     return tab
@@ -61,6 +62,7 @@ def opened(browser: Browser, path: Path, *, width: int = 1280, scheme: str = "li
 def test_nothing_is_said_fetched_or_run(request: pytest.FixtureRequest, browser: Browser, which: str) -> None:
     path, said, asked = request.getfixturevalue(which), [], []
     tab = browser.new_page()
+    tab.set_default_timeout(page_checks.TIMEOUT_MS)
     tab.on("console", lambda message: said.append(message.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
     tab.on("request", lambda sent: asked.append(sent.url))
@@ -115,7 +117,7 @@ def test_the_timeline_and_the_table_scroll_by_keyboard(browser: Browser, soak: P
         tab.locator(place).first.focus()
         tab.keyboard.press("ArrowRight")
         # not wait_for_function: the page's policy forbids the eval that it polls by
-        assert eventually(lambda: tab.evaluate("document.activeElement.scrollLeft > 0"), within_s=5)
+        assert eventually(lambda: tab.evaluate("document.activeElement.scrollLeft > 0"))
     tab.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.bench import eventually
 from support.candidates import AGAINST_LATENCY, HEAVY, make
-from support.repository import Finished, Running
+from support.repository import TIMEOUT_S, Finished, Running
 
 from harness.cli.main import main
 from harness.model import Outcome
@@ -19,7 +19,7 @@ from harness.store import read_session
 LASTING = """
 from pathlib import Path
 
-duet.MEASURED = dataclasses.replace(duet.MEASURED, pairs=20_000, max_duet_s=60.0)
+duet.MEASURED = dataclasses.replace(duet.MEASURED, pairs=20_000, max_duet_s=3600.0)
 plain_run_duet = duet.run_duet
 
 
@@ -102,7 +102,7 @@ def duet(tmp_path: Path) -> Duet:
         now = {p.pid: p.cpu_s for p in below(running.process.pid)}
         return all(now.get(p.pid, 0.0) - p.cpu_s > WORKED_S for p in (first, second))
 
-    if not eventually(both_work, 60.0):
+    if not eventually(both_work, TIMEOUT_S):
         running.process.kill()
         raise TimeoutError(f"no duet; it said: {running.process.communicate()[0]}")
     return Duet(running, tuple(before), (first, second))

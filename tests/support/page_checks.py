@@ -1,5 +1,7 @@
 """What any page of a report is held to, as functions for a browser: each returns what is wrong."""
 
+TIMEOUT_MS = 240_000  # only ends what hangs; unless told a browser has 30 s
+
 # what reaches beyond the window, but for what scrolls by itself
 TOO_WIDE = """() => {
   const out = [];

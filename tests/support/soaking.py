@@ -38,8 +38,10 @@ def command_spec(
     )
 
 
-def check_calls(table: SoakTable, stream: str, begin_s: float, end_s: float) -> None:
-    """Check that of such a soak's calls in a stretch of its time none failed, is missing or was made twice.
+def check_calls(
+    table: SoakTable, stream: str, begin_s: float, end_s: float, *, per_s: int = CALLS_PER_S
+) -> None:
+    """Check that of a soak's calls in a stretch of its time none failed, is missing or was made twice.
 
     A call may be late, and told with the window after its own: by no more than the stream says itself, and
     the longest window lasts. On a quiet host that is one window.
@@ -52,7 +54,7 @@ def check_calls(table: SoakTable, stream: str, begin_s: float, end_s: float) -> 
     )
     inside = slice(first - near.start, last + 1 - near.start)
     assert np.nansum(errors[inside]) == 0
-    due = CALLS_PER_S * (table.end_s[last] - table.start_s[first])
+    due = per_s * (table.end_s[last] - table.start_s[first])
     longest_s = float(np.max((table.end_s - table.start_s)[near]))
-    behind = CALLS_PER_S * (float(np.nanmax(late_ns)) / S + longest_s) + 1
+    behind = per_s * (float(np.nanmax(late_ns)) / S + longest_s) + 1
     assert abs(np.nansum(calls[inside]) - due) <= behind, (due, behind, calls)
