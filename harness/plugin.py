@@ -22,6 +22,7 @@ from harness import registry as registries
 from harness.desk import BUDGETS, DESK, RUN, Desk
 from harness.errors import ConfigError, HarnessError, StoredRunError
 from harness.fixtures import DEVICE_CLOCK, FAILING
+from harness.model import Verdict
 from harness.plan import ON_REQUEST, SOAK, SUITES
 from harness.selection import Target
 from harness.units import format_duration
@@ -74,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for suite in SUITES:
         config.addinivalue_line("markers", f"{suite}: belongs to the {suite} suite")
     config.addinivalue_line("markers", budgets.MARKER_HELP)
+    # said of each latency test that fails before there are samples to replay; the failure says why
+    config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all in this test")
     if not config.pluginmanager.hasplugin("benchmark"):
         config.pluginmanager.register(_NoBenchmark(), "harness-no-benchmark")
     if getattr(config.option, "numprocesses", None):
@@ -282,7 +285,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     try:
         desk.folder = desk.session.finish()
     except HarnessError as error:
-        sys.stderr.write(f"harness: the session could not be completed: {error}\n")
+        # on a line of its own: pytest's progress has not ended its line
+        sys.stderr.write(f"\nharness: the session could not be completed: {error}\n")
         session.exitstatus = error.exit_code
         return
     if desk.session.internal_error:
@@ -303,7 +307,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     release = gates.release_verdict(desk.results(), desk.session.runs, desk.plan)
     write = terminalreporter.write_line
     terminalreporter.section("harness")
-    write(f"session  {desk.verdict.value}  (exit code {desk.exit_code})")
+    judged = any(result.verdict is not Verdict.NOT_JUDGED for result in desk.results())
+    unjudged = "" if judged or desk.verdict is not Verdict.PASS else ": measured, and judged by no budget"
+    write(f"session  {desk.verdict.value}  (exit code {desk.exit_code}){unjudged}")
     write(f"release  {release.verdict.value}")
     for line in release.missing[:8]:
         write(f"         {line}")

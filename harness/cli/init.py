@@ -83,4 +83,4 @@ def _files() -> list[tuple[str, str]]:
     root = resources.files("harness.starter")
     suites = [f"suites/{n}.py" for n in ("conftest", *(f"test_{suite}" for suite in SUITES))]
     names = ["devices.toml", "suites/release.toml", *suites]
-    return [(name, root.joinpath(name).read_text()) for name in names]
+    return [(name, root.joinpath(name).read_text(encoding="utf-8")) for name in names]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from harness.cli import baseline, cache, compare, deploy, devices, gate, init, report, soak
+from harness.cli.console import never_fail_on_a_character
 from harness.errors import ConfigError, HarnessError, HostSetupError
 
 EXIT_USAGE = 2  # argparse's own
@@ -32,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    never_fail_on_a_character()
     parser = build_parser()
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help(sys.stderr)

@@ -37,11 +37,12 @@ def write_report(folder: Path) -> ReportPaths:
         summary_md=folder / "summary.md",
         junit_xml=folder / "junit.xml",
     )
-    write_text(paths.summary_json, summary_json(data))
-    write_text(paths.summary_md, session_markdown(data))
-    write_text(paths.junit_xml, session_junit(data))
+    then = f"Its runs are stored: `harness report {folder}` goes on from there."
+    write_text(paths.summary_json, summary_json(data), then=then)
+    write_text(paths.summary_md, session_markdown(data), then=then)
+    write_text(paths.junit_xml, session_junit(data), then=then)
     estimates = render_estimates(data)
     if estimates is not None:  # first: the report links to it
-        write_text(folder / PAGE, estimates)
-    write_text(paths.html, render_html(data))
+        write_text(folder / PAGE, estimates, then=then)
+    write_text(paths.html, render_html(data), then=then)
     return paths

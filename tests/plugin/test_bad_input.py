@@ -121,3 +121,10 @@ def test_nothing_is_written_for_a_usage_error(repository):
 
 def test_no_model_and_a_plan_without_any(repository):
     refused(repository.pytest("--device", "local"), "no model to measure", "--model FILE", "release.toml")
+
+
+def test_a_model_that_its_runtime_refuses_draws_no_warning_of_another_plugin(repository):
+    done = repository.local("truncated.onnx", "-k", "test_single_stream")
+    assert done.returncode == 1
+    assert "the runtime refuses it" in done.output
+    assert "Warning" not in done.output, done.output

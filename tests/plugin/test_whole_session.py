@@ -23,6 +23,12 @@ def test_it_passes_and_says_so(whole):
     assert "5 passed, 12 deselected in" in whole.output, whole.output  # no warning either
 
 
+def test_a_pass_without_budgets_says_what_it_judges(repository):
+    done = repository.local("tiny.onnx", "-k", "test_loads")
+    assert done.returncode == 0
+    assert "session  PASS  (exit code 0): measured, and judged by no budget" in done.output
+
+
 def test_the_release_says_that_no_budgets_are_set(whole):
     release = whole.summary()["release"]
     assert release["verdict"] == "INVALID"
