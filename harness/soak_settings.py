@@ -32,8 +32,8 @@ LIMITED = {
 # what may happen and can be judged; the rest is always a note
 JUDGED_EVENTS = (
     "reboot", "runner_restarted", "crash", "oom", "child_restarted", "gave_up", "call_failed", "clock_step",
-    "throttled", "disk_full", "thinned", "spool_repaired", "hardware_error", "link_lost", "collector_gap",
-    "segment_damaged", "alert",
+    "throttled", "governor", "frequency_capped", "disk_full", "thinned", "spool_repaired", "hardware_error",
+    "link_lost", "collector_gap", "segment_damaged", "alert",
 )  # fmt: skip
 JUDGEMENTS = ("fail", "invalid", "note")
 

@@ -25,6 +25,7 @@ from harness.soak.alarm import Alarm
 from harness.soak.alert_rules import parse_rules
 from harness.soak.alerts import evaluate
 from harness.soak.attach import collect
+from harness.soak.clocks import GOVERNOR_SET, NOT_SET
 from harness.soak.collector import Visit
 from harness.soak.cycles import parse_cycle
 from harness.soak.known_good import soak_numbers
@@ -210,6 +211,7 @@ def _about(
 
 def run_settings(bench: Bench) -> dict[str, Any]:
     """Return what every run says of how it was taken, as far as a soak knows it."""
+    asked = bench.board.governor.get("asked")
     return {
         "runtime_packages": list(bench.env.packages),
         "environment_sha256": bench.env.sha256,
@@ -217,6 +219,7 @@ def run_settings(bench: Bench) -> dict[str, Any]:
         "profile": bench.board.profile,
         **artifact_settings(bench.case.artifact),
         "pinned_cpus": list(bench.board.device.pinned_cpus),
+        GOVERNOR_SET: {"asked": asked, "not_set": NOT_SET} if asked else {},
         **runtime_settings(bench.case),
     }
 

@@ -149,8 +149,12 @@ def _device(g: Glance) -> str:
         f"{name or 'temperature'} {now:.1f} °C (highest {most:.1f})"
         for name, (now, most) in list(g.temps_c.items())[:2]
     ]
+    if g.windows and not g.temps_c:
+        parts.append("no temperature, as it is compressed" if g.compressed else "no temperature shown")
     if g.throttled is not None:
         parts.append("THROTTLED" if g.throttled else "not throttled")
+    elif g.windows:
+        parts.append("throttling not observable")
     if g.disk_free_bytes is not None:
         parts.append(f"{format_bytes(g.disk_free_bytes)} of disk free")
     parts.append(f"{counted(g.windows, 'window')} of {format_duration(g.window_s)}")

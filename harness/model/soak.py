@@ -44,6 +44,8 @@ class SoakLife:
     gap_s: float
     gap_from: str  # "start", "boottime", "realtime", "uptime"
     boot_id: str
+    not_observable: Mapping[str, str] = field(default_factory=dict)  # what it didn't show, and why
+    cpufreq: Mapping[str, Any] = field(default_factory=dict)  # by policy: governor, min_hz, max_hz, cpus
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,14 @@ class RunnerCost:
 
 
 @dataclass(frozen=True)
+class Unmeasured:
+    """Something that was never read, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Soak:
     """What `settings["soak"]` says, by its own names."""
 
@@ -147,6 +155,7 @@ class Soak:
     alerts: tuple[Alert, ...]
     drift: tuple[Drift, ...]
     runner: RunnerCost
+    not_measured: tuple[Unmeasured, ...] = ()  # older files don't say
 
     @property
     def span_s(self) -> float:

@@ -67,6 +67,7 @@ class SoakView:
     more_said: str = ""  # over these
     events_left_out: str = ""
     alerts: tuple[AlertRow, ...] = ()
+    not_measured: tuple[tuple[str, str], ...] = ()  # what, why
     cost: tuple[tuple[str, str], ...] = ()
 
 
@@ -133,6 +134,7 @@ def _view(
         if left_out
         else "",
         alerts=_alert_rows(soak),
+        not_measured=tuple((row.what, row.why) for row in soak.not_measured),
         cost=_cost(soak),
     )
 

@@ -29,6 +29,7 @@ from harness.units import format_duration, format_quantity
 # "Low-Traffic Services and Error Budget Alerting")
 MIN_ERRORS = 2
 _EPS_S = 1e-6
+SENSED = ("temp_c", "power_w", "current_a", "voltage_v", "freq_hz", "throttled_bits")  # kinds of sensors
 _GAP = 0.5  # chosen: of a window; more unseen between two of them starts a duration anew
 
 
@@ -82,7 +83,7 @@ def evaluate(table: SoakTable, settings: SoakSettings, *, ram_bytes: float | Non
     fired, conditions = [], []
     for rule in rules:
         if rule.signal != BURN_RATE and not sources(rule.signal, channels):
-            conditions.append(_not_observable(rule, channels))
+            conditions.append(_not_observable(rule, channels, compressed=settings.compressed))
             continue
         values = _values(rule, table.start_s, table.end_s, channels, settings.availability_ratio)
         fired += _scan(rule, table.start_s, table.end_s, values)
@@ -98,7 +99,15 @@ def _about_latency(rules: Iterable[Rule]) -> bool:
     return any(rule.signal.endswith("latency_p99_ns") for rule in rules)
 
 
-def _not_observable(rule: Rule, channels: Channels) -> Condition:
+def _not_observable(rule: Rule, channels: Channels, *, compressed: bool) -> Condition:
+    if compressed and rule.signal.endswith(SENSED):
+        return Condition(
+            f"soak: alert {rule.text}",
+            "not observable: a compressed soak reads no sensor",
+            "a signal that is read",
+            None,
+            "A soak of a real board watches it.",
+        )
     hint = nearest(rule.signal, signal_names(channels))
     return Condition(
         f"soak: alert {rule.text}",

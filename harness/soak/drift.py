@@ -29,7 +29,7 @@ from harness.soak.blocks import (
     rate_of,
     steady_windows,
 )
-from harness.soak.limits import KINDS, MEMORY, DriftKind, DriftLimit, limit_of
+from harness.soak.limits import KINDS, MEMORY, TIMED, DriftKind, DriftLimit, limit_of
 from harness.stats.differences import mover_difference_interval
 from harness.stats.drift import MIN_POINTS, DriftSlope, drift_slope, implied_lag1
 from harness.stats.sawtooth import MIN_TROUGHS, find_drops, find_troughs
@@ -40,7 +40,6 @@ Flags = npt.NDArray[np.bool_]
 SCENARIO = "soak"  # of a soak's run, and so of what has none of its own
 _HOUR_S = 3600.0
 _CALLS_FOR_P99 = 100  # fewer in a block, and its p99 is its largest
-TIMED = ("latency_p99_ns", "throughput_per_s")
 # chosen: of the headroom that wears out over the service life, what a release may add to a known good one
 SHARE_OVER_BASELINE = 0.1
 

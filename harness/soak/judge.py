@@ -23,6 +23,7 @@ from harness.soak.policy import (
     event_conditions,
     judge_events,
 )
+from harness.soak.unseen import log_unread
 from harness.stats.proportions import clopper_pearson
 from harness.units import counted, format_duration, format_ratio
 
@@ -73,7 +74,7 @@ def judge_soak(
     measurements = (
         _coverage(cover, table, settings),
         *(m for stream in streams_of(table) for m in _calls(table, stream, settings)),
-        *count_events(events, settings, table.start_s.size),
+        *count_events(events, settings, table.start_s.size, log_unread(table)),
         *_alerts(alerts.fired, settings, table.start_s.size),
         *(m for drift in drifts for m in drift.measurements),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.metrics import SOAK_METRICS
+from harness.metrics import METRICS, SOAK_METRICS, TIMED_KINDS
 from harness.model import Condition, Measurement, RecordedBaseline
 from harness.recorded import recorded_problems
 from harness.soak.about import About
@@ -22,10 +22,13 @@ def soak_numbers(recorded: RecordedBaseline | None) -> RecordedBaseline | None:
     return replace(recorded, numbers=numbers) if numbers else None
 
 
-def known_good(about: About) -> tuple[tuple[Measurement, ...], tuple[Condition, ...]]:
+def known_good(
+    about: About, governor: str | None = None
+) -> tuple[tuple[Measurement, ...], tuple[Condition, ...]]:
     """Return the known good soak's measurements, and a condition that says why there are none.
 
-    None of them count where device, build or threads differ (docs/soak.md, Against a known good soak).
+    None of them count where device, build or threads differ (docs/soak.md, Against a known good soak), and
+    none of a time where the `governor` of both is known and another.
     """
     recorded = about.baseline
     if recorded is None:
@@ -50,7 +53,7 @@ def known_good(about: About) -> tuple[tuple[Measurement, ...], tuple[Condition, 
     )
     problems = recorded_problems(recorded, current)
     if not problems:
-        return recorded.measurements, ()
+        return _under(recorded, governor)
     condition = Condition(
         f"soak: against `{recorded.name}`",
         f"not compared: {'; '.join(problems)}",
@@ -59,3 +62,27 @@ def known_good(about: About) -> tuple[tuple[Measurement, ...], tuple[Condition, 
         "Record a baseline of this one: harness baseline set.",
     )
     return (), (condition,)
+
+
+def _under(
+    recorded: RecordedBaseline, governor: str | None
+) -> tuple[tuple[Measurement, ...], tuple[Condition, ...]]:
+    """Return the measurements that compare under `governor`, and a condition that says why not all do."""
+    other = [
+        n
+        for n in recorded.numbers
+        if None not in (governor, n.governor)
+        and n.governor != governor
+        and METRICS[n.measurement.metric].kind in TIMED_KINDS
+    ]
+    kept = tuple(n.measurement for n in recorded.numbers if n not in other)
+    if not other:
+        return kept, ()
+    condition = Condition(
+        f"soak: against `{recorded.name}`",
+        f"times not compared: governor {governor}, {other[0].governor} recorded",
+        "the same governor",
+        None,
+        "Have the board set the same one, or record a baseline under this one: harness baseline set.",
+    )
+    return kept, (condition,)

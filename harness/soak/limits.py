@@ -45,6 +45,7 @@ KINDS = {
     )
 }
 MEMORY = ("rss_bytes", "pss_bytes", "private_dirty_bytes")
+TIMED = ("latency_p99_ns", "throughput_per_s")
 
 
 @dataclass(frozen=True)

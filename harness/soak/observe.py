@@ -11,8 +11,10 @@ from harness.metrics import METRICS
 from harness.model import SoakTable
 from harness.soak.about import About
 from harness.soak.channels import TIME_SERIES, channel_series, latency_series
+from harness.soak.clocks import clock_conditions, governors_of
 from harness.soak.judge import judge_soak
 from harness.soak.known_good import known_good
+from harness.soak.unseen import not_measured, without_value
 from harness.store.codec import to_plain
 
 SCENARIO = "soak"
@@ -25,7 +27,8 @@ def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | 
     `spool_bytes`: what it took on the device's disk.
     """
     settings = about.settings
-    good, unlike = known_good(about)
+    governor = governors_of(table)
+    good, unlike = known_good(about, governor)
     judged = judge_soak(
         table,
         settings,
@@ -50,14 +53,16 @@ def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | 
         "latency": latency,
         "latency_bins_s": edges_s,
         "runner": runner_cost(table, spool_bytes),
+        "not_measured": not_measured(table, about),
     }
     paced = about.device.kind != "qemu" or settings.compressed
     kept = [m for m in judged.measurements if paced or METRICS[m.metric].unit not in _TIMES]
+    kept += without_value(table, about, {m.metric for m in judged.measurements})
     return Observation(
         measurements=tuple(kept),
         series=(*series, *histograms),
-        conditions=(*judged.conditions, *unlike),
-        settings={**about.run_settings, "soak": {**told, **judged.settings}},
+        conditions=(*judged.conditions, *clock_conditions(table, about.run_settings), *unlike),
+        settings={**about.run_settings, "governor": governor, "soak": {**told, **judged.settings}},
         scenario=SCENARIO,
     )
 

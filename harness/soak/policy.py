@@ -15,7 +15,10 @@ DEFAULT: Mapping[str, str] = {
     "gave_up": "fail",
     "hardware_error": "fail",
     "alert": "fail",
-    "throttled": "invalid",  # of what is timed
+    # of what is timed
+    "throttled": "invalid",
+    "governor": "invalid",
+    "frequency_capped": "invalid",
 }
 # events that have a count of their own; others that are to fail share one
 _METRICS: Mapping[str, str] = {
@@ -28,6 +31,8 @@ _METRICS: Mapping[str, str] = {
 OTHERS = "forbidden_events"
 _REMEDIES: Mapping[str, str] = {
     "throttled": "Cool the device, or check its supply; or set soak.policy.throttled.",
+    "governor": "Look for who sets it: a service, a power profile, another measurement.",
+    "frequency_capped": "Cool the device, look for who caps its clock, or set soak.policy.frequency_capped.",
     "clock_step": "See what sets the device's clock.",
 }
 # the cut of a planned power cycle is told by the host, whose idea of soak time is an estimate (chosen)
@@ -76,11 +81,12 @@ def _planned_reboots(table: SoakTable) -> list[SoakEvent]:
 
 
 def count_events(
-    judged: Sequence[JudgedEvent], settings: SoakSettings, windows: int
+    judged: Sequence[JudgedEvent], settings: SoakSettings, windows: int, unread: str = ""
 ) -> tuple[Measurement, ...]:
     """Return a count of 0 or more, with a limit of 0, for each kind of event that fails a soak.
 
-    A kind that the policy lets pass is counted without a limit.
+    A kind that the policy lets pass is counted without a limit. `unread` says why the kernel's log couldn't
+    be read, where hardware errors are told: without one that was seen all the same there is no count then.
     """
     policy = {**DEFAULT, **settings.policy}
     found = []
@@ -89,6 +95,10 @@ def count_events(
         if policy.get(kind) != "fail":
             mine = [j.event for j in judged if j.event.kind == kind]
         limit = 0.0 if policy.get(kind) == "fail" else None
+        if kind == "hardware_error" and unread and not mine:
+            why = (f"not observable: the kernel's log can't be read ({unread})",)
+            found.append(Measurement(metric, None, None, None, windows, Fidelity.MEASURED, reasons=why))
+            continue
         found.append(_count(metric, mine, limit, windows))
     others = [j.event for j in judged if j.judged == "FAIL" and j.event.kind not in _METRICS]
     if others:

@@ -19,6 +19,7 @@ from harness.model import Device, SoakLoad, SoakSettings
 from harness.remote.soak import SoakClient
 from harness.soak.cycles import parse_cycle
 from harness.soak.ledger import Ledger
+from harness.soak.unseen import SILENT
 
 SPEC_VERSION = 1
 RESERVE_BYTES = 1 << 20
@@ -129,11 +130,15 @@ def start_soak(
             next_step="Leave out soak.power_cycle_every_s for it.",
         )
     chips = declared_chips(device.instruments)
+    channels, silent = ((), {}) if settings.compressed else _channels(board, chips)
+    if about is not None and silent:
+        about = {**about, "run_settings": {**about.get("run_settings", {}), SILENT: silent}}
+    _leave_governor(board)
     spec = build_spec(
         soak_id or new_soak_id(),
         streams,
         settings,
-        channels=() if settings.compressed else _channels(board, chips),
+        channels=channels,
         i2c=chips,
         pinned_cpus=device.pinned_cpus,
         about=about,
@@ -158,13 +163,25 @@ def describe_device(device: Device) -> dict[str, Any]:
     }
 
 
-def _channels(board: Board, chips: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the sensors that answer on the board now.
+def _channels(
+    board: Board, chips: Sequence[Mapping[str, Any]]
+) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]:
+    """Return the sensors that answer on the board now, and of the others why they don't.
 
     A compressed soak reads none: idle time would fly past the deadlines of their bus.
     """
     found = board.client.request("channels", {"i2c": [dict(chip) for chip in chips]}).args
-    return list(found["channels"])
+    return list(found["channels"]), {str(k): str(v) for k, v in (found.get("silent") or {}).items()}
+
+
+def _leave_governor(board: Board) -> None:
+    """Put back the governor that this connection has set, so that the soak begins under the board's own.
+
+    Where CPUs had several, the agent puts them back at its end, moments later.
+    """
+    was = set((board.governor.get("was") or {}).values())
+    if len(was) == 1:
+        board.client.request("set_governor", {"governor": was.pop()})
 
 
 def _stream(plan: StreamPlan) -> dict[str, Any]:

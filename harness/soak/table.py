@@ -144,6 +144,8 @@ class TableBuilder:
                     gap_s=record["gap_ns"] / NS_PER_S,
                     gap_from=str(record["gap_from"]),
                     boot_id=str(record["boot_id"]),
+                    not_observable={str(k): str(v) for k, v in record.get("not_observable", {}).items()},
+                    cpufreq=dict(record.get("cpufreq") or {}),  # older agents don't tell it
                 )
             )
         elif kind == "event":

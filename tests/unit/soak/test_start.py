@@ -16,6 +16,7 @@ from harness.measure.bench import Bench
 from harness.model import Device, DeviceType, SoakLoad, SoakSettings, SshAddress
 from harness.soak.ledger import Ledger
 from harness.soak.start import StreamPlan, build_spec, describe_device, new_soak_id, start_soak
+from harness.soak.unseen import SILENT
 
 SETTINGS = SoakSettings(duration_s=7200.0, window_s=2.0, slice_s=5.0)
 
@@ -30,7 +31,7 @@ def bench(name: str = "door", *, inputs: bool = True, **board: Any) -> Bench:
         inputs_path="/home/pi/.harness/objects/inputs",
         threads=2,
         options=lambda: {"providers": ["CPU"]},
-        board=SimpleNamespace(**board),
+        board=SimpleNamespace(**{"governor": {}, **board}),
     )
     return cast(Bench, made)
 
@@ -144,7 +145,11 @@ class Client:
     def request(self, op: str, args: Any = None, *, timeout_s: float | None = None) -> Any:
         self.asked.append((op, args))
         sensors = [{"id": "a/b/c/temp_c", "kind": "temp_c", "unit": "°C", "site": "c"}]
-        answers = {"channels": {"channels": sensors}, "soak_start": {"pid": 7, "boot_hook": "crontab"}}
+        answers = {
+            "channels": {"channels": sensors, "silent": {"d/e/f/power_w": "no such device"}},
+            "set_governor": {},
+            "soak_start": {"pid": 7, "boot_hook": "crontab"},
+        }
         return SimpleNamespace(args=answers[op])
 
 
@@ -165,3 +170,31 @@ def test_the_device_is_told_before_the_ledger_is_made(tmp_path: Path, compressed
     ledger = Ledger.open(tmp_path / started.soak_id)
     assert ledger.read_spec() == spec
     assert ledger.read_device()["device"] == "local"
+
+
+def begin(tmp_path: Path, client: Client, **board: Any) -> dict[str, Any]:
+    """Start a soak and return the spec that the device got."""
+    made = bench(device=Device("local", DeviceType("host"), "local"), client=client, **board)
+    plan = [StreamPlan("main", (made,), "closed")]
+    start_soak(cast(Any, made.board), plan, SETTINGS, root=tmp_path, about={"run_settings": {"a": 1}})
+    return dict(client.asked[-1][1]["spec"])
+
+
+def test_sensors_that_give_no_reading_travel_with_the_reason(tmp_path: Path):
+    about = begin(tmp_path, Client())["about"]
+    assert about["run_settings"] == {"a": 1, SILENT: {"d/e/f/power_w": "no such device"}}
+
+
+@pytest.mark.parametrize(
+    ("was", "asked"),
+    [
+        ({"cpu0": "ondemand", "cpu1": "ondemand"}, [("set_governor", {"governor": "ondemand"})]),
+        ({"cpu0": "ondemand", "cpu4": "schedutil"}, []),  # the agent's end puts them back
+        ({}, []),
+    ],
+)
+def test_a_soak_begins_under_the_boards_own_governor(tmp_path: Path, was, asked):
+    client = Client()
+    begin(tmp_path, client, governor={"asked": "performance", "was": was})
+    assert [request for request in client.asked if request[0] == "set_governor"] == asked
+    assert client.asked[-1][0] == "soak_start"  # after that
