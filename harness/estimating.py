@@ -145,7 +145,8 @@ def _rests_on(answer: Answer, said: Mapping[str, Any]) -> str:
     made = answer.estimate
     assert made is not None
     return (
-        f"estimated from calibration {answer.calibration} ({how_old(said['age_days'])}), by {said['by']}: "
+        f"estimated from calibration {answer.calibration} (of {answer.taken_on}, "
+        f"{how_old(said['age_days'])}), by {said['by']}: "
         f"off by {answer.mean_error_ratio:.1%} on average, {answer.worst_error_ratio:.1%} at worst, "
         f"on its own {made.n} networks, each left out; the band is of {made.confidence:.0%}"
     )

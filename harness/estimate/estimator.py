@@ -30,7 +30,6 @@ from harness.estimate.model import (
 from harness.stats.nonnegative import FEWEST
 from harness.units import counted, format_ns
 
-_REMEDY = "Calibrate one against a real board: `harness devices fit`."
 _NARROWS = "a fit of more networks like this one narrows it"
 
 
@@ -88,7 +87,7 @@ def answer(
         of_type = [c for c in of_type if c.core == core]
         if not of_type:
             what = f"no calibration of {device_type} is for the {core} that was counted, but for {others}"
-            return Answer(None, problem=f"{what}. {_REMEDY}")
+            return Answer(None, problem=f"{what}. {_remedy(device_type, threads)}")
     ranked = _ranked(of_type, runtime, precision, threads)
     if not ranked:
         return Answer(None, problem=_why_none(device_type, precision, threads, of_type))
@@ -213,10 +212,17 @@ def _shows_spread(calibration: Calibration, threads: int) -> bool:
 
 def _why_none(device_type: str, precision: str, threads: int, of_type: Sequence[Calibration]) -> str:
     if not of_type:
-        return f"no calibration of device type {device_type}. {_REMEDY}"
+        return f"no calibration of device type {device_type}. {_remedy(device_type, threads)}"
     had = ", ".join(sorted({f"{p} on {t}" for c in of_type for p, t in c.settings()}))
     setting = f"{precision} on {counted(threads, 'thread')}"
-    return f"no calibration of {device_type} for {setting}; there are: {had}. {_REMEDY}"
+    what = f"no calibration of {device_type} for {setting}; there are: {had}."
+    return f"{what} {_remedy(device_type, threads)}"
+
+
+def _remedy(device_type: str, threads: int) -> str:
+    """Return the command that makes the calibration which is missing."""
+    several = f" --threads {threads}" if threads > 1 else ""
+    return f"Calibrate one against a real board: `harness devices fit {device_type} --against UNIT{several}`."
 
 
 def _borrow(
@@ -265,7 +271,7 @@ def family_spread(calibration: Calibration, threads: int, terms: tuple[str, ...]
         raise DataError(
             f"no two families of code on {threads} threads show how far a borrowed fit may be off.",
             where=f"calibration {calibration.name}",
-            next_step="Calibrate this runtime itself: `harness devices fit`.",
+            next_step=_remedy(calibration.device_type, threads),
         )
     return max(errors)
 

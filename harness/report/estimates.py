@@ -103,7 +103,7 @@ def panel_of(fit: Agreement) -> Panel:
         f"{float(fit.said['mean_error_ratio']):.1%} on average, "
         f"at worst {fit.error_ratio(worst):+.1%} ({worst}).",
         "board, ms",
-        f"left out, ms ({Fidelity.ESTIMATED})",
+        f"{Fidelity.ESTIMATED} without it, ms",
         (
             Mark(
                 fit.calibration,

@@ -10,7 +10,7 @@ from harness.report.estimates import Agreement, agreements, panel_of
 from harness.report.figure import Mark, Panel
 from harness.report.plots import draw
 from harness.report.wording import Badge, fidelity_badge
-from harness.units import counted, format_significant, how_old
+from harness.units import counted, format_significant
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _errors_of(fit: Agreement) -> Panel:
         f"Errors from {min(percents.values()):+.1f}% to {max(percents.values()):+.1f}%; the strip is the "
         f"band. Outside it: {', '.join(beyond) or 'none'}.",
         "board, ms",
-        f"error of the {Fidelity.ESTIMATED}, %",
+        "error of the estimate, %",
         (
             Mark(
                 fit.calibration,
@@ -93,9 +93,9 @@ def _row(fit: Agreement, network: str) -> NetworkRow:
     low, high = fit.band_ms(network)
     return NetworkRow(
         network,
-        f"{_ms(board)} ms",
-        f"{_ms(made)} ms",
-        f"{_ms(low)} ms – {_ms(high)} ms",
+        _ms(board),
+        _ms(made),
+        f"{_ms(low)} – {_ms(high)}",
         f"{fit.error_ratio(network):+.1%}",
         fit.holds(network),
     )
@@ -108,7 +108,7 @@ def _facts(fit: Agreement, rows: tuple[NetworkRow, ...]) -> tuple[tuple[str, str
         ("board", str(said.get("board", ""))),
         ("its times", f"{said.get('statistic', '')}, {said['source']}"),
         ("estimated by", fit.by),
-        ("calibration", f"{fit.calibration}, {how_old(int(said['age_days']))} ({said['taken_on']})"),
+        ("calibration", f"{fit.calibration}, of {said['taken_on']}, {_before(int(said['age_days']))}"),
         ("networks", str(len(rows))),
         (
             "off by",
@@ -121,6 +121,13 @@ def _facts(fit: Agreement, rows: tuple[NetworkRow, ...]) -> tuple[tuple[str, str
             f"{counted(len(rows), 'network')}. Wider for what is borrowed or unlike these networks.",
         ),
     )
+
+
+def _before(days: int) -> str:
+    """Return a calibration's age in words that hold whenever a stored session is read."""
+    if not days:
+        return "the session's day"
+    return f"{counted(abs(days), 'day')} {'before' if days > 0 else 'after'} the session"
 
 
 def _ms(value: float) -> str:

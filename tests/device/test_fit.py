@@ -99,7 +99,8 @@ def test_a_session_uses_it_with_its_age_and_its_error(fitted, place, networks):
     assert row["settings"]["estimate"]["calibration"] == "local-onnxruntime-fp32"
     assert row["low"] < row["value"] < row["high"]
     said = row["reasons"][0]
-    assert "calibration local-onnxruntime-fp32 (taken today), by what the emulation counted: off by" in said
+    assert "calibration local-onnxruntime-fp32 (of " in said
+    assert ", taken today), by what the emulation counted: off by" in said
     assert "only 3 networks" in row["reasons"]
 
 

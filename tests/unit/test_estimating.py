@@ -64,7 +64,7 @@ def test_an_estimate_has_its_band_its_word_and_what_it_rests_on():
     assert m.low < m.value < m.high
     assert m.low < 73.96e6 < m.high  # what the board took
     days = (TODAY - datetime.date.fromisoformat(KNOWN[0].taken_on)).days
-    assert f"calibration rpi4-ncnn ({days} days old)" in m.reasons[0]
+    assert f"calibration rpi4-ncnn (of {KNOWN[0].taken_on}, {days} days old)" in m.reasons[0]
     assert "off by 11.3% on average, 30.0% at worst, on its own 25 networks" in m.reasons[0]
     assert any("one factor" in reason for reason in m.reasons)
     assert found.settings["estimate"]["age_days"] == days
@@ -87,7 +87,7 @@ def test_why_nothing_was_counted_is_told():
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        ({"device_type": "vim3"}, "no calibration of device type vim3. Calibrate one against a real board"),
+        ({"device_type": "vim3"}, "vim3. Calibrate one against a real board: `harness devices fit vim3 --"),
         ({"threads": 3}, "no calibration of rpi4 for fp32 on 3 threads"),
     ],
 )

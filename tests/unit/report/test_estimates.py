@@ -68,10 +68,11 @@ def test_the_page_names_board_source_errors_and_the_band_of_each_network():
     (fit,) = page.fits
     facts = dict(fit.facts)
     assert (facts["board"], facts["its times"], facts["networks"]) == ("a board", "mean, a README", "2")
+    assert facts["calibration"] == "rpi4-ncnn, of 2026-11-01, 3 days before the session"
     assert facts["off by"].startswith("10.0% on average, 20.0% at worst")
     assert facts["band of 90%"].startswith("× or ÷ 1.15; it holds the board's time of 1 of 2 networks")
     small, large = fit.rows
-    assert (small.network, small.estimated, small.band) == ("small", "11.0 ms", "9.57 ms – 12.6 ms")
+    assert (small.network, small.estimated, small.band) == ("small", "11.0", "9.57 – 12.6")
     assert (large.error, large.held) == ("-20.0%", False)
     (_, agreement, _), (_, errors, words) = fit.panels
     assert agreement.startswith("<svg")
@@ -87,6 +88,16 @@ def test_the_page_is_whole_in_itself_and_leads_back():
     assert "<script" not in text
     assert PAGE == "estimates.html"
     assert render_estimates(data(None)) is None
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [(0, "the session's day"), (1, "1 day before the session"), (-2, "2 days after the session")],
+)
+def test_an_age_holds_whenever_the_page_is_read(days, words):
+    page = build_estimates_page(data({**SAID, "age_days": days}))
+    assert page is not None
+    assert dict(page.fits[0].facts)["calibration"].endswith(words)
 
 
 def test_a_source_is_text_on_the_page():
