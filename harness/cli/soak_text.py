@@ -113,7 +113,7 @@ def _last_seen(g: Glance) -> str:
         return "This host has never seen it: nothing is known of it here."
     goes_on = "the soak goes on there without this host"
     if not g.compressed and g.reached_s + ago > g.duration_s:
-        goes_on = f"by now its {format_duration(g.duration_s)} are over, and it waits there to be collected"
+        goes_on = "by now its duration is over, and it waits there to be collected"
     return f"Below is what was known {format_duration(round(ago))} ago; {goes_on}."
 
 

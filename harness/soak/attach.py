@@ -105,12 +105,16 @@ def _power_schedule(device: Device, spec: Mapping[str, Any]) -> PowerSchedule | 
 
 
 def _others_run(reach: Reach, soak_id: str, device: Device) -> bool:
-    """Return whether another soak still needs the emulated machine; in doubt it does: its lease ends it."""
+    """Return whether another soak still needs the emulated machine; in doubt it does: its lease ends it.
+
+    One that has ended does where nobody has collected from it: what it has seen would go with the machine.
+    """
     if device.kind != "qemu":
         return False
     try:
         with reach() as soaks:
-            return any(s.id != soak_id and s.state in ("running", "dead") for s in soaks.list())
+            others = [s for s in soaks.list() if s.id != soak_id]
+            return any(s.state in ("running", "dead") or not s.collector for s in others)
     except (TransientError, WireError):
         return True
 

@@ -46,7 +46,9 @@ def heard_of(glance: Glance, now: datetime.datetime) -> Heard:
         return Heard(age_s)
     past_s = glance.reached_s + since_s - glance.duration_s
     if not glance.compressed and past_s > GRACE_S and since_s > SILENT_S:
-        return Heard(age_s, OVERDUE, f"its {format_duration(glance.duration_s)} were over {_ago(past_s)}")
+        return Heard(
+            age_s, OVERDUE, f"its duration, {format_duration(glance.duration_s)}, was over {_ago(past_s)}"
+        )
     if glance.state != UNCOLLECTED and since_s > SILENT_S:
         return Heard(age_s, SILENT, f"nobody here has heard of it for {format_duration(round(since_s))}")
     return Heard(age_s)

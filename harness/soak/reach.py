@@ -78,7 +78,8 @@ def _machine(device: Device) -> Machine:
             "its emulated machine isn't up, so that no soak is on it: one that is started for a soak ends "
             "with it, or when its lease runs out, and what wasn't collected goes with it.",
             where=device.name,
-            next_step="`harness soak list` shows what is known here.",
+            next_step="`harness soak list` shows what is known here; one that is lost is forgotten once its "
+            "folder in reports/soaks is removed.",
         ) from error
 
 

@@ -61,7 +61,7 @@ def test_one_that_nobody_has_asked_about_since_it_must_have_ended_is_marked(soak
     Ledger.create(soaks, spec, {"device": "rpi4-01", "kind": "ssh"})
     row, note = say(capsys, "soak", "list").splitlines()[-2:]
     assert row.split()[1:3] == ["OVERDUE", "never"]
-    assert "its 72 h were over" in note
+    assert "its duration, 72 h, was over" in note
     assert "it was never collected" in note
     assert f"`harness soak attach {soak_device.SOAK_ID}` fetches, judges and stores it" in note
 
@@ -71,7 +71,7 @@ def test_one_that_nobody_has_asked_about_since_it_must_have_ended_is_marked(soak
     [
         (12, "running", ["running", "12", "s", "ago"], ""),
         (7200, "running", ["NOT", "HEARD", "OF", "2", "h", "ago"], "heard of it for 2 h, and it was running"),
-        (80 * 3600, "running", ["OVERDUE", "80", "h", "ago"], "its 72 h were over 8 h ago"),
+        (80 * 3600, "running", ["OVERDUE", "80", "h", "ago"], "its duration, 72 h, was over 8 h ago"),
         (80 * 3600, "ended", ["ended", "80", "h", "ago"], "fetches, judges and stores it"),
     ],
 )
