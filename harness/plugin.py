@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -22,14 +22,13 @@ from harness import registry as registries
 from harness.desk import BUDGETS, DESK, RUN, Desk
 from harness.errors import ConfigError, HarnessError, StoredRunError
 from harness.fixtures import DEVICE_CLOCK, FAILING
+from harness.interrupts import Interrupts
 from harness.model import Verdict
 from harness.plan import ON_REQUEST, SOAK, SUITES
 from harness.selection import Target
 from harness.units import format_duration
 
-if TYPE_CHECKING:
-    pass
-
+INTERRUPTS = pytest.StashKey[Interrupts]()
 MAX_THREADS = 1024  # chosen: beyond any board's cores, and below what makes a runtime exhaust them
 
 
@@ -90,6 +89,9 @@ def pytest_configure(config: pytest.Config) -> None:
     except (ConfigError, StoredRunError) as error:
         raise pytest.UsageError(f"harness: {error}") from None
     desk.termination.install()
+    interrupts = config.stash[INTERRUPTS] = Interrupts()
+    if not config.option.usepdb:  # a debugger has its own use for Ctrl-C
+        interrupts.install()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -329,6 +331,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     desk = config.stash.get(DESK, None)
     if desk is None:
         return
-    if desk.session is not None:
-        desk.session.close()
-    desk.termination.restore()
+    try:
+        if desk.session is not None:
+            desk.session.close()
+    finally:
+        desk.termination.restore()
+        if INTERRUPTS in config.stash:
+            config.stash[INTERRUPTS].restore()

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "harness"
 
 # the same as in docs/architecture.md; a folder ends with a slash
 TABLE: dict[int, tuple[str, ...]] = {
-    0: ("errors", "units", "signals", "agent/", "starter/"),
+    0: ("errors", "units", "signals", "interrupts", "agent/", "starter/"),
     1: ("model/", "metrics", "stats/", "toml_schema", "in_use", "cache", "alignment"),
     2: ("emulation/", "judging", "margins", "model_files"),
     3: (

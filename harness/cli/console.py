@@ -1,4 +1,4 @@
-"""The command's output on a terminal or pipe whose encoding lacks characters that the harness prints."""
+"""What the command ends with, and its output where the encoding lacks characters that the harness prints."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import codecs
 import io
 import sys
 from typing import TextIO
+
+from harness.errors import ConfigError, HarnessError, HostSetupError
+
+EXIT_USAGE = 2  # argparse's own
 
 _HANDLER = "harness.readable"
 # what must not turn into "?": a unit's prefix, a bound's direction
@@ -35,3 +39,9 @@ def _relax(stream: TextIO) -> None:
     # others' stand-ins for a stream may be no TextIOWrapper; they keep what they do
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=_HANDLER)
+
+
+def exit_code_of(error: HarnessError) -> int:
+    """Return what the command ends with because of `error`: wrong use is 2, where pytest says 4."""
+    usage = isinstance(error, ConfigError) and not isinstance(error, HostSetupError)
+    return EXIT_USAGE if usage else error.exit_code

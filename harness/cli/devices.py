@@ -13,6 +13,7 @@ from harness import leases
 from harness import registry as registries
 from harness.cli import calibrate, capture, chamber, fit
 from harness.cli.check_instruments import describe_instruments
+from harness.cli.console import exit_code_of
 from harness.cli.options import (
     DEVICE_HELP,
     ActionRow,
@@ -140,7 +141,7 @@ def check(args: argparse.Namespace) -> int:
             line = _describe(device)
         except HarnessError as error:
             line = f"{device.name}: NOT OK  {_without_name(error, device.name)}"
-            first_failure = first_failure or error.exit_code
+            first_failure = first_failure or exit_code_of(error)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     return first_failure

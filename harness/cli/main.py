@@ -7,16 +7,17 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from harness.cli import baseline, cache, compare, deploy, devices, gate, init, report, soak
-from harness.cli.console import never_fail_on_a_character
-from harness.errors import ConfigError, HarnessError, HostSetupError
+from harness.cli.console import EXIT_USAGE, exit_code_of, never_fail_on_a_character
+from harness.errors import HarnessError
 
-EXIT_USAGE = 2  # argparse's own
 EXIT_INTERRUPTED = 130
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
+    # here, where an interrupt is told in a word: they take a moment
+    from harness.cli import baseline, cache, compare, deploy, devices, gate, init, report, soak
+
     parser = argparse.ArgumentParser(
         prog="harness",
         description="Hardware-in-the-loop benchmarks of models: devices, what is deployed on them, stored\n"
@@ -34,12 +35,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     never_fail_on_a_character()
-    parser = build_parser()
-    if not (sys.argv[1:] if argv is None else argv):
-        parser.print_help(sys.stderr)
-        return EXIT_USAGE
-    args = parser.parse_args(argv)
     try:
+        parser = build_parser()
+        if not (sys.argv[1:] if argv is None else argv):
+            parser.print_help(sys.stderr)
+            return EXIT_USAGE
+        args = parser.parse_args(argv)
         return int(args.function(args))
     except KeyboardInterrupt:
         sys.stderr.write("harness: interrupted\n")
@@ -49,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except HarnessError as error:
         sys.stderr.write(f"harness: {error}\n")
-        usage = isinstance(error, ConfigError) and not isinstance(error, HostSetupError)
-        return EXIT_USAGE if usage else error.exit_code
+        return exit_code_of(error)
 
 
 if __name__ == "__main__":

@@ -467,3 +467,10 @@ def test_the_command_alone_prints_its_help(capsys):
     code, _, err = call(capsys)
     assert code == 2
     assert "write devices.toml and suites/ into a folder" in err
+
+
+def test_a_wrong_configuration_found_by_a_check_is_wrong_use(capsys, place):
+    file = place / "devices.toml"
+    file.write_text(file.read_text().replace('user = "pi"', 'user = "pi"\nidentity_path = "none"'))
+    code, out, _ = call(capsys, "devices", "check", "gone")
+    assert (code, "gone: NOT OK  no identity file" in out) == (2, True)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.cli import console
+from harness.cli import console, main
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -40,3 +40,21 @@ def test_init_works_in_a_locale_without_utf_8(tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert "°C" in (tmp_path / "new" / "devices.toml").read_text(encoding="utf-8")
+
+
+def test_the_command_itself_imports_next_to_nothing():
+    """Ctrl-C while a command's modules load is told in a word; so nothing heavy may come before."""
+    code = "import sys, harness.cli.main; print(*sorted(m for m in sys.modules if m.startswith('harness.')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["harness.cli", "harness.cli.console", "harness.cli.main", "harness.errors"]
+
+
+def test_an_interrupt_while_it_starts_is_told_in_a_word(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "build_parser", interrupted)
+    assert main.main(["devices"]) == main.EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "harness: interrupted\n"
