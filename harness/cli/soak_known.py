@@ -227,15 +227,20 @@ def stored(known: Known) -> Path | None:
     return stored_in(known.ledger.folder) if known.ledger else None
 
 
-def stop(known: Known, reason: str) -> None:
-    """End a soak on its device. Raises DeviceError where its runner doesn't end in time."""
+def stop(known: Known, reason: str) -> attaching.Stopped:
+    """End a soak on its device; return what came of it.
+
+    Raises DeviceError where its runner doesn't end in time.
+    """
     device, ledger = _device(known), ledger_of(known)
-    if not attaching.stop(device, ledger, reason):
+    done = attaching.stop(device, ledger, reason)
+    if not done.ended:
         raise DeviceError(
             "its runner hasn't ended yet; it does after its slice.",
             where=known.soak_id,
             next_step=f"Look again: harness soak status {known.soak_id}",
         )
+    return done
 
 
 def ledger_of(known: Known) -> Ledger:

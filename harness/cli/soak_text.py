@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from harness.cli.options import table_text
 from harness.model import SoakEvent, SoakSettings, Verdict
 from harness.report.wording import when
+from harness.soak.attach import Stopped
 from harness.soak.conclude import Concluded
 from harness.soak.glance import UNCOLLECTED, Glance, StreamGlance
 from harness.soak.heard import OVERDUE, SILENT, Heard
@@ -215,6 +216,14 @@ def started(soak_id: str, device: str, settings: SoakSettings, boot_hook: str | 
     if boot_hook is None and settings.restart_after_reboot:
         lines.append("After a reboot of the device it goes on once it is attached: nothing there starts it.")
     return "\n".join(lines) + "\n"
+
+
+def stopped(soak_id: str, done: Stopped) -> str:
+    """Return what is said of a soak that was told to stop, and has ended."""
+    what = "had ended already" if done.already else "stopped"
+    if done.collector:
+        return f"{soak_id}: {what}; {done.collector} collects it, and judges and stores it there\n"
+    return f"{soak_id}: {what}; `harness soak attach {soak_id}` judges and stores it\n"
 
 
 def concluded(soak_id: str, done: Concluded) -> str:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, TransientError, WireError, nearest
+from harness.errors import DataError, FencedError, TransientError, WireError, nearest
 from harness.model import Device
 from harness.remote.soak import SoakClient, SoakStatus
 from harness.soak import machines
-from harness.soak.collector import Clock, Collector, OnVisit, Reach, Visit, how_to_attach, stop_soak
+from harness.soak.collector import (
+    Clock,
+    Collector,
+    CollectSettings,
+    OnVisit,
+    Reach,
+    Visit,
+    how_to_attach,
+    is_gone,
+    stop_soak,
+    this_holder,
+)
 from harness.soak.fetch import OnRecords
 from harness.soak.ledger import Ledger
 from harness.soak.power import MachineSwitch, PowerSchedule
@@ -85,13 +98,52 @@ def collect(
     return visit
 
 
-def stop(device: Device, ledger: Ledger, reason: str, *, deadline_s: float = 60.0) -> bool:
-    """End a soak on its device, taking it over from whoever collects it; what it spooled is brought too.
+@dataclass(frozen=True)
+class Stopped:
+    """What came of a stop. `ended` False: its runner goes on until its slice is over.
 
-    Returns whether its runner had ended by the deadline; else it does after its slice.
+    `already`: it had ended before. `collector` is who collects it at this moment, and will judge it; "" where
+    nobody does, and what it has spooled was brought here.
+    """
+
+    ended: bool
+    already: bool = False
+    collector: str = ""
+
+
+def stop(device: Device, ledger: Ledger, reason: str, *, deadline_s: float = 60.0) -> Stopped:
+    """End a soak on its device; return what came of it. Raises as a visit.
+
+    A collector at work keeps it, and finds that it has ended. Where there is none, what was spooled is
+    brought here.
     """
     compressed = bool(ledger.read_spec().get("compressed"))
-    return stop_soak(reach_for(device, compressed=compressed), ledger, reason, deadline_s=deadline_s)
+    reach = reach_for(device, compressed=compressed)
+    with reach() as soaks:
+        status = soaks.status(ledger.soak_id)
+        already = status.state == "ended"
+        collector = _at_work(status, compressed=compressed)
+        if collector and already:
+            return Stopped(True, True, collector)
+        if collector:
+            with contextlib.suppress(FencedError):  # taken over this moment: then it is taken over here too
+                token = int(status.collector["token"])
+                ended = soaks.stop(ledger.soak_id, token, reason, deadline_s=deadline_s)
+                return Stopped(ended, False, collector)
+    return Stopped(stop_soak(reach, ledger, reason, deadline_s=deadline_s), already)
+
+
+def _at_work(status: SoakStatus, *, compressed: bool) -> str:
+    """Return who collects a soak at this moment, another than this process; "" where nobody is known to.
+
+    The device's clock tells nothing of that in a compressed soak, whose emulated board is this host's.
+    """
+    holder = str(status.collector.get("holder") or "")
+    seen_ns = status.collector.get("seen_age_ns")
+    if not holder or holder == this_holder() or is_gone(holder) or not status.collector.get("token"):
+        return ""
+    lately = isinstance(seen_ns, int | float) and seen_ns < CollectSettings().lease_s * 1e9
+    return holder if compressed or lately else ""
 
 
 def _power_schedule(device: Device, spec: Mapping[str, Any]) -> PowerSchedule | None:
@@ -119,4 +171,4 @@ def _others_run(reach: Reach, soak_id: str, device: Device) -> bool:
         return True
 
 
-__all__ = ["collect", "find_soaks", "how_to_attach", "ledger_from_device", "make_ledger", "stop"]
+__all__ = ["Stopped", "collect", "find_soaks", "how_to_attach", "ledger_from_device", "make_ledger", "stop"]
