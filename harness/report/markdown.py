@@ -11,7 +11,14 @@ from harness.model import Fidelity, Release, Result, Run, Verdict
 from harness.report.data import ReportData
 from harness.report.effects import change_of, how_of, interval_of_change, margin_of
 from harness.report.soak_page import soak_lines
-from harness.report.wording import VIRTUAL_NOTE, interval_of, limit_of, scope_of, value_of
+from harness.report.wording import (
+    VIRTUAL_NOTE,
+    estimate_lines,
+    interval_of,
+    limit_of,
+    scope_of,
+    value_of,
+)
 
 SYMBOLS = {
     Verdict.PASS: "✅",
@@ -96,7 +103,10 @@ def _tables(results: Sequence[Result], runs: Mapping[str, Run]) -> list[str]:
     others = [r for r in results if r.verdict is Verdict.NOT_JUDGED]
     parts = _both(judged, runs) or ["Nothing was judged."]
     if any(result.fidelity is Fidelity.VIRTUAL for result in results):
-        parts.append(f"> {VIRTUAL_NOTE}.")
+        parts.append(f"> `virtual`: {VIRTUAL_NOTE[0].lower()}{VIRTUAL_NOTE[1:]}.")
+    estimates = [f"> - {escaped(line)}" for line in estimate_lines(results)]
+    if estimates:
+        parts.append("\n".join(["> What a board would take:", ">", *estimates]))
     if others:
         limits = "a budget or a margin" if any(r.comparison for r in others) else "a budget"
         parts.append(_folded(f"{len(others)} without {limits}", "\n\n".join(_both(others, runs))))

@@ -102,17 +102,27 @@ def estimate_lines(results: Iterable[Result], most: int = 8) -> list[str]:
     lines: list[str] = []
     rests_on: dict[str, list[list[str]]] = {}  # by calibration: each estimate's notes, in short
     wide: list[str] = []
-    for r in results:
-        if r.metric in ESTIMATES.values():
-            shown, said = estimate_of(r), r.settings.get("estimate") or {}
-            lines.append(f"{r.model} on {r.device_name}: {shown or joined(r.reasons)}")
-            if shown and "calibration" in said:
-                heads = [note.partition(":")[0] for note in said.get("notes", ())]
-                rests_on.setdefault(_calibration_of(said), []).append(heads)
-                wide += [said["no_counts"]] if said.get("no_counts") else []
+    made = [r for r in results if r.metric in ESTIMATES.values()]
+    for r in made:
+        shown, said = estimate_of(r), r.settings.get("estimate") or {}
+        lines.append(f"{r.model} on {r.device_name}{_told_apart(r, made)}: {shown or joined(r.reasons)}")
+        if shown and "calibration" in said:
+            heads = [note.partition(":")[0] for note in said.get("notes", ())]
+            rests_on.setdefault(_calibration_of(said), []).append(heads)
+            wide += [said["no_counts"]] if said.get("no_counts") else []
     lines = list(dict.fromkeys(lines))
     more = [f"and {len(lines) - most} more, in the report"] if len(lines) > most else []
     return [*lines[:most], *more, *starmap(_with_shared_notes, rests_on.items()), *dict.fromkeys(wide)]
+
+
+def _told_apart(result: Result, others: Sequence[Result]) -> str:
+    """Return ", " with the runtime and threads that tell a model's estimates on a device apart; "" else."""
+    same = [o for o in others if (o.model, o.device_name) == (result.model, result.device_name)]
+    parts = [
+        runtime_of(result) if len({runtime_of(o) for o in same}) > 1 else "",
+        counted(result.threads, "thread") if len({o.threads for o in same}) > 1 else "",
+    ]
+    return "".join(f", {part}" for part in parts if part)
 
 
 def _with_shared_notes(line: str, notes: Sequence[Sequence[str]]) -> str:

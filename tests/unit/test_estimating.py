@@ -187,6 +187,17 @@ def test_what_is_noted_of_all_estimates_is_told_and_of_some_is_not():
     assert estimate_lines(rows)[2:] == [f"{RESTS_ON.partition(';')[0]}; borrowed from ncnn"]
 
 
+def test_estimates_of_one_model_are_told_apart_by_what_they_differ_in():
+    from dataclasses import replace
+
+    _, (_, row) = row_of(estimating.with_estimate(seen(), bench(), KNOWN, today=TODAY))
+    other = replace(row, runtime="litert", runtime_version="2.3.0")
+    heads = [line.partition(":")[0] for line in estimate_lines([row, other])[:2]]
+    assert heads == ["door on rpi4-emulated, ncnn 1", "door on rpi4-emulated, litert 2.3.0"]
+    heads = [line.partition(":")[0] for line in estimate_lines([row, replace(row, threads=4)])[:2]]
+    assert heads == ["door on rpi4-emulated, 1 thread", "door on rpi4-emulated, 4 threads"]
+
+
 def test_many_lines_are_counted():
     from dataclasses import replace
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ SAID = {
     "by": "one factor of the virtual clock",
     "mean_error_ratio": 0.1,
     "worst_error_ratio": 0.2,
+    "networks": 2,
     "confidence": 0.9,
     "band_ratio": 1.15,
     "board": "a board",
@@ -122,3 +124,25 @@ def test_the_report_has_it_beside_the_virtual_latency_and_links_to_the_page(tmp_
     assert re.search(r"virtual</span></span><span[^>]*>estimated 77.0 ms \(66.0 ms – 90.0 ms\)", glance)
     assert f'<a href="{PAGE}">' in text
     assert (paths.html.parent / PAGE).read_text(encoding="utf-8").count('<tr><th scope="row">') == 2
+
+
+def test_markdown_and_summary_have_it_with_its_band_and_what_it_rests_on(tmp_path):
+    made = Measurement(
+        "estimated_latency_p50_ns", 77e6, 66e6, 90e6, 25, Fidelity.ESTIMATED, "single_stream", 1
+    )
+    said = {**SAID, "notes": ["borrowed from ncnn: no calibration of litert on rpi4"]}
+    runs = [
+        replace(r, measurements=(*r.measurements, made), settings={**r.settings, "estimate": said})
+        if r.scenario == "single_stream"
+        else r
+        for r in records.model_runs("digits_fp32_onnx")
+    ]
+    paths = write_report(records.write_session(tmp_path, records.session(), runs))
+    _, _, told = paths.summary_md.read_text(encoding="utf-8").partition("> What a board would take:\n>\n")
+    assert told.startswith("> - digits_fp32_onnx on rpi4-emulated: estimated 77.0 ms (66.0 ms – 90.0 ms)\n")
+    assert "> - from calibration rpi4-ncnn, fp32 (3 days old): off by 10.0% on average" in told
+    assert "; borrowed from ncnn\n" in told
+    rows = json.loads(paths.summary_json.read_text(encoding="utf-8"))["results"]
+    kept = [row["settings"]["estimate"] for row in rows if "estimate" in row["settings"]]
+    assert kept
+    assert all("points" not in one and one["calibration"] == "rpi4-ncnn" for one in kept)
