@@ -212,14 +212,14 @@ def prune_cache(cap_bytes: int | None = None, keep: tuple[Path, ...] = ()) -> tu
     cap = limit_bytes() if cap_bytes is None else cap_bytes
     sweep_leftovers()
     root = cache_folder()
-    kept = {str(p.relative_to(root)) for p in keep}
+    kept = [path.resolve() for path in keep]  # a folder of the cache may be a link to another disk
     entries = cache_entries()
     total = sum(e.size_bytes for e in entries)
     removed: list[str] = []
     for entry in sorted(entries, key=lambda e: (e.kind == "image", e.used_at_s)):
         if total <= cap:
             break
-        if entry.in_use or any(k == entry.name or k.startswith(entry.name + "/") for k in kept):
+        if entry.in_use or any(path.is_relative_to((root / entry.name).resolve()) for path in kept):
             continue
         if any(entry.name.startswith(gone + "/") for gone in removed):
             continue

@@ -156,3 +156,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         cache.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_of_the_cache_may_be_a_link_to_another_disk(root, tmp_path):
+    image = _image(root, "aa", 1.0)
+    (root / "images").rename(tmp_path / "large disk")
+    (root / "images").symlink_to(tmp_path / "large disk")
+    assert cache.prune_cache(0, keep=(image.resolve(),)) == ()
+    assert cache.prune_cache(0) == ("images/aa",)
