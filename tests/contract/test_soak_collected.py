@@ -26,6 +26,8 @@ SLOWLY = CollectSettings(poll_s=3.0, stall_s=TIMEOUT_S)  # where each visit keep
 LONG_S = 3600.0
 
 Start = Callable[[float], Ledger]
+# what the connection has no part in, a board needn't show again: its processes start slowly
+ON_HOST = pytest.mark.parametrize("bench", ["local", "ssh"], indirect=True, scope="module")
 
 
 @pytest.fixture
@@ -125,6 +127,7 @@ def test_stopping_keeps_its_reason_and_brings_the_rest(start: Start, reach: Reac
     assert table.ended == "aborted: enough"
 
 
+@ON_HOST
 def test_two_collectors_at_once(start: Start, reach: Reach, tmp_path: Path) -> None:
     ledger = start(LONG_S)
     wait_for_windows(reach, ledger, 3)
@@ -141,6 +144,7 @@ def test_two_collectors_at_once(start: Start, reach: Reach, tmp_path: Path) -> N
     check_whole(read_table(elsewhere.folder))
 
 
+@ON_HOST
 @pytest.mark.parametrize("cut_bytes", [0, 300])
 def test_damage_on_the_device_costs_its_lines_alone(
     bench: Bench, start: Start, reach: Reach, tmp_path: Path, cut_bytes: int

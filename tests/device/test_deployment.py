@@ -220,7 +220,7 @@ def test_a_power_cut_in_the_middle_leaves_the_old_version(board, tmp_path):
     station = open_station(lambda: connect(board), tmp_path)
     try:
         old = station.deploy(station.model(b"old" * 1000))
-        new = station.model(os.urandom(24 * MIB))
+        new = station.model(os.urandom(8 * MIB))
         with pytest.raises(HarnessError) as lost:
             station.deploy(new, Interfering(station.connection, midway=board.power_cut))
         assert isinstance(lost.value, ConnectionLost)
@@ -234,7 +234,7 @@ def test_a_power_cut_in_the_middle_leaves_the_old_version(board, tmp_path):
         power_on(board)
         station.restart()
         assert station.active() == new.sha256
-        assert station.client.request("store_verify", {"sha256": new.sha256}).args["size_bytes"] == 24 * MIB
+        assert station.client.request("store_verify", {"sha256": new.sha256}).args["size_bytes"] == 8 * MIB
     finally:
         station.close()
 

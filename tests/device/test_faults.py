@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.script = Script()
-        self.target = Target(replace(emulated_device(), timeout_s=30.0), MODEL)
+        self.target = Target(emulated_device(), MODEL)
         options = SessionOptions(folder / "reports")
         self.session = Session(options, Plan(None), [self.target], None, self.script)
 

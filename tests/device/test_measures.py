@@ -1,4 +1,4 @@
-"""Each measurement over the real agent and runtime: on this host, and on the emulated board."""
+"""Each measurement over the real agent and runtime, on this host. On the emulated board: test_comparisons."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.device import emulated_device
 from support.tiny import MODELS
 
 from harness import board as boards
 from harness import model_files, runtimes
 from harness.errors import ConfigError
-from harness.judging import judge
-from harness.measure import memory, scenarios
+from harness.measure import scenarios
 from harness.measure.accuracy import infer_all, measure_accuracy
 from harness.measure.against import measure_accuracy_against, measure_size_against
 from harness.measure.bench import Bench
 from harness.measure.memory import measure_memory, measure_memory_against
 from harness.measure.prepare import prepare
-from harness.metrics import LOWER
-from harness.model import Device, Fidelity, PlanModel, Verdict
+from harness.model import Device, Fidelity, PlanModel
 from harness.progress import Progress
 
 DEMO = Path(__file__).resolve().parents[2] / "models"
@@ -154,24 +151,3 @@ def test_frames_that_come_one_a_period(ready):
     late = seen.series[1]
     assert (late.name, len(late.values)) == ("start_jitter_ns", seen.settings["queries"])
     assert (late.values >= 0).all()
-
-
-@pytest.mark.device
-def test_an_emulated_board_kills_what_is_over_its_limit(monkeypatch):
-    # a process starts slowly there: what is tested is the one under the limit
-    monkeypatch.setattr(memory, "PROCESSES", 1)
-    monkeypatch.setattr(memory, "EMULATED_BATCH_SIZES", (1,))
-    case = model_files.resolve_case(tiny())
-    request = case.runtime, runtimes.descriptor(case.runtime, case.artifact.format)
-    device = emulated_device("rpi4-limits")
-    board = boards.open_board(device, boards.FUNCTIONAL, [request], Progress(None))
-    try:
-        model = make_ready(board, tiny())
-        model = replace(model, case=replace(model.case, memory_limit_bytes=12_000_000))
-        seen = measure_memory(model)
-    finally:
-        board.close()
-    judged = judge(value_of(seen, "oom_kills"), None, LOWER)
-    assert judged.verdict is Verdict.FAIL
-    assert "killed at its limit of 12.0 MB; without one it needs" in judged.reasons[-1]
-    assert value_of(seen, "cgroup_peak_bytes").value <= 12_000_000
