@@ -12,6 +12,7 @@ import numpy.typing as npt
 from harness.model import SoakEvent, SoakTable
 from harness.report.soak import Soak
 from harness.soak.collector import is_gone
+from harness.soak.unseen import is_paced
 
 RECENT_EVENTS = 5
 FIRST_S = 3600.0  # what "now" is compared with: the first hour
@@ -25,7 +26,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StreamGlance:
-    """One stream so far. Latencies in ns: (p50, p99), None where nothing was called."""
+    """One stream so far.
+
+    Latencies in ns: (p50, p99), None where nothing was called, or an emulated board ran at its host's pace.
+    """
 
     name: str
     title: str
@@ -169,6 +173,8 @@ def _stream(table: SoakTable, stream: Mapping[str, Any], spec: Mapping[str, Any]
     about = {s["name"]: s for s in (spec.get("about") or {}).get("streams", ())}.get(name, {})
     variants = [str(v["name"]) for v in stream["variants"]]
     rss = table.channels.get(f"{name}/rss_bytes")
+    kind = str(((spec.get("about") or {}).get("device") or {}).get("kind"))
+    paced = is_paced(kind, compressed=bool(spec.get("compressed")))
     prefix = f"{name}/errors."
     errors = {
         key.removeprefix(prefix): int(np.nansum(values))
@@ -182,8 +188,8 @@ def _stream(table: SoakTable, stream: Mapping[str, Any], spec: Mapping[str, Any]
         cycle=str(about.get("cycle") or stream["cycle"]["kind"]),
         calls=_total(table.channels.get(f"{name}/calls")),
         errors={kind: count for kind, count in errors.items() if count},
-        first_ns=_latency(table, name, table.end_s <= FIRST_S),
-        now_ns=_latency(table, name, _recent(table)),
+        first_ns=_latency(table, name, table.end_s <= FIRST_S) if paced else None,
+        now_ns=_latency(table, name, _recent(table)) if paced else None,
         rss_bytes=_last(rss),
         rss_slope_per_h=_slope_per_h(table, rss, spec),
         restarts=_total(restarts),

@@ -14,10 +14,15 @@ from harness.soak.channels import TIME_SERIES, channel_series, latency_series
 from harness.soak.clocks import clock_conditions, governors_of
 from harness.soak.judge import judge_soak
 from harness.soak.known_good import known_good
-from harness.soak.unseen import not_measured, without_value
+from harness.soak.limits import TIMED
+from harness.soak.unseen import is_paced, not_measured, without_value
 from harness.store.codec import to_plain
 
 SCENARIO = "soak"
+# what of a stream rests on it too, as harness/soak/channels.py names it
+PACED_KINDS = (
+    "latency_p50_ns", "latency_p99_ns", "max_ns", "throughput_per_s", "busy_ratio", "late", "max_late_ns",
+)  # fmt: skip
 _TIMES = ("ns", "1/s", "ns/h", "1/s/h")  # units that rest on the clock's pace
 
 
@@ -37,8 +42,13 @@ def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | 
         fidelity=about.fidelity,
         baseline=good,
     )
+    paced = is_paced(about.device.kind, compressed=settings.compressed)
     channels, series = channel_series(table)
     latency, edges_s, histograms = latency_series(table, settings.duration_s or 0.0)
+    if not paced:
+        latency, edges_s, histograms = [], [], []
+        channels = [c for c in channels if c["kind"] not in PACED_KINDS]
+        series = [s for s in series if s.name.partition("/")[2] not in PACED_KINDS]
     told: dict[str, Any] = {
         "id": soak_id,
         "compressed": settings.compressed,
@@ -55,14 +65,16 @@ def observe(table: SoakTable, about: About, soak_id: str, *, spool_bytes: int | 
         "runner": runner_cost(table, spool_bytes),
         "not_measured": not_measured(table, about),
     }
-    paced = about.device.kind != "qemu" or settings.compressed
+    result = dict(judged.settings)
+    if not paced:
+        result["drift"] = [row for row in result["drift"] if row["kind"] not in TIMED]
     kept = [m for m in judged.measurements if paced or METRICS[m.metric].unit not in _TIMES]
     kept += without_value(table, about, {m.metric for m in judged.measurements})
     return Observation(
         measurements=tuple(kept),
         series=(*series, *histograms),
         conditions=(*judged.conditions, *clock_conditions(table, about.run_settings), *unlike),
-        settings={**about.run_settings, "governor": governor, "soak": {**told, **judged.settings}},
+        settings={**about.run_settings, "governor": governor, "soak": {**told, **result}},
         scenario=SCENARIO,
     )
 

@@ -30,6 +30,11 @@ _COMPRESSED = (
 )
 
 
+def is_paced(device_kind: str, *, compressed: bool) -> bool:
+    """Return whether times mean something: not those of an emulated board that runs at its host's pace."""
+    return device_kind != "qemu" or compressed
+
+
 def not_measured(table: SoakTable, about: About) -> list[dict[str, str]]:
     """Return what was never read as {"what", "why"}, what a reader looks for first at the top.
 
@@ -47,7 +52,7 @@ def not_measured(table: SoakTable, about: About) -> list[dict[str, str]]:
     silent = about.run_settings.get(SILENT) or {}
     if not emulated:  # what its chips would show is a model's, which is told above
         found |= {f"sensor {name}": _plain(str(why)) for name, why in silent.items()}
-    if emulated and not about.settings.compressed:
+    if not is_paced(about.device.kind, compressed=about.settings.compressed):
         found["latency and throughput"] = (
             "this emulated board ran at its host's pace; a compressed soak has virtual times"
         )

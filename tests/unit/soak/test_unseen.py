@@ -111,3 +111,18 @@ def test_an_alert_on_heat_of_a_compressed_soak_blames_no_plan():
     (condition,) = (c for c in observe(table(), of, "id").conditions if "alert" in c.name)
     assert condition.ok is None
     assert "a compressed soak reads no sensor" in condition.observed
+
+
+def test_times_of_a_board_at_its_hosts_pace_are_left_out_everywhere():
+    def soak(of: About) -> tuple[set[str], set[str], list[Any]]:
+        seen = observe(table(), of, "id")
+        told = seen.settings["soak"]
+        return {c["kind"] for c in told["channels"]}, {d["kind"] for d in told["drift"]}, told["latency"]
+
+    kinds, drifts, latency = soak(about())
+    assert {"latency_p99_ns", "throughput_per_s"} <= kinds & drifts
+    assert latency
+    kinds, drifts, latency = soak(about(device=EMULATED))
+    assert not {"latency_p50_ns", "latency_p99_ns", "throughput_per_s", "busy_ratio"} & (kinds | drifts)
+    assert {"calls", "rss_bytes"} <= kinds
+    assert latency == []
