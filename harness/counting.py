@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 COUNTS = "counts"  # a type's `estimate`
 FILE = "counts.txt"  # in the machine's folder
 # The plugin counts whatever runs between its marks. In about one of ten counts another program's 4 to 50
-# million instructions were among a model's (measured; fewer since a call waits first, harness/agent/marks.py),
-# and store bytes out of proportion: 2% more instructions came with 9% more of them.
+# million instructions were among a model's (measured before a child paused, harness/agent/marks.py), and
+# store bytes out of proportion: 2% more instructions came with 9% more of them.
 AGREE_RATIO = 0.02  # chosen: counts of one model on a quiet board differ by less than 0.5% (measured)
 MOST_COUNTS = 5  # chosen
 # Four calls are made a count, two of them with the plugin at work, each 5 to 10 times as long as a plain one
