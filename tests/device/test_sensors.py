@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -58,6 +58,12 @@ def model(connection: QemuConnection) -> ModelReading:
     return found
 
 
+def is_near(connection: QemuConnection, read: Callable[[], float], tolerance_c: float) -> bool:
+    """Return whether a reading is what the model has, which moves on while a busy host reads."""
+    before, seen, after = model(connection).temp_c, read(), model(connection).temp_c
+    return min(before, after) - tolerance_c <= seen <= max(before, after) + tolerance_c
+
+
 @pytest.fixture(scope="module")
 def key() -> str:
     """A snapshot's key that nobody else uses."""
@@ -84,7 +90,7 @@ def test_chips_are_there_and_silent_until_the_model_runs(board):
 
 def test_real_drivers_read_the_model(board):
     with board.sensing():
-        assert hwmon(board, "lm75b", "temp1_input") / 1000 == pytest.approx(model(board).temp_c, abs=4.0)
+        assert is_near(board, lambda: hwmon(board, "lm75b", "temp1_input") / 1000, 4.0)
         assert hwmon(board, "ltc4151", "in1_input") == pytest.approx(5100, abs=25)
         milliamps = hwmon(board, "ltc4151", "curr1_input")
         assert 2.7 / 5.1 * 1000 - 20 <= milliamps <= 6.4 / 5.1 * 1000
@@ -230,7 +236,7 @@ def test_the_agent_reads_all_three_chips_and_tells_a_silent_one(bench):
         found = {part: next(i for i in ids if part in i) for part in ("ina219", "lm75b", "ltc4151")}
         power = next(i for i in ids if "ina219" in i and "power_w" in i)
         assert 2.7 - 0.02 <= read(power)[0] <= 6.4
-        assert read(found["lm75b"])[0] == pytest.approx(model(connection).temp_c, abs=3.0)
+        assert is_near(connection, lambda: read(found["lm75b"])[0], 3.0)
         assert silent == {}
         connection.machine.sensors.nak("ina219")
         value, error = read(power)
