@@ -117,7 +117,8 @@ def _facts(fit: Agreement, rows: tuple[NetworkRow, ...]) -> tuple[tuple[str, str
         ),
         (
             f"band of {float(said['confidence']):.0%}",
-            f"× or ÷ {fit.band_ratio:.2f}; it holds the board's time of {held} of "
+            # not proof of 90%: these errors are what the band was made of
+            f"× or ÷ {fit.band_ratio:.2f}, made from these errors; it holds the board's time of {held} of "
             f"{counted(len(rows), 'network')}. Wider for what is borrowed or unlike these networks.",
         ),
     )

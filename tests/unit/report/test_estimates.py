@@ -72,7 +72,7 @@ def test_the_page_names_board_source_errors_and_the_band_of_each_network():
     assert (facts["board"], facts["its times"], facts["networks"]) == ("a board", "mean, a README", "2")
     assert facts["calibration"] == "rpi4-ncnn, of 2026-11-01, 3 days before the session"
     assert facts["off by"].startswith("10.0% on average, 20.0% at worst")
-    assert facts["band of 90%"].startswith("× or ÷ 1.15; it holds the board's time of 1 of 2 networks")
+    assert facts["band of 90%"].startswith("× or ÷ 1.15, made from these errors; it holds the board's time of 1 of 2 networks")
     small, large = fit.rows
     assert (small.network, small.estimated, small.band) == ("small", "11.0", "9.57 – 12.6")
     assert (large.error, large.held) == ("-20.0%", False)
