@@ -89,7 +89,8 @@ class _Call:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, fit, keep and print; return 11 where the real board's times don't count."""
+    """Measure, fit, keep and print; return 11 where the real board's times don't count, or what came of them
+    is of less use than what is there."""
     asked, real = _emulated(args), select_one(args, args.against)
     emulated = choose.with_counts(asked)
     if real.kind == "qemu":
@@ -143,9 +144,8 @@ def _run(call: _Call, models: Sequence[PlanModel]) -> int:
         described=identity.describe_board(call.bench_of.facts(call.real), taken[networks[0].name].clock),
         threads=call.threads,
     )
-    for made in found:
-        _keep(call, made)
-    return 0
+    kept = [_keep(call, made) for made in found]
+    return 0 if all(kept) else EXIT_INVALID
 
 
 def _look_into(call: _Call, model: PlanModel) -> Network:
@@ -226,33 +226,43 @@ def _unlike(call: _Call) -> list[str]:
     ]
 
 
-def _keep(call: _Call, found: Calibration) -> None:
+def _keep(call: _Call, found: Calibration) -> bool:
+    """Keep a calibration and say what it is good for; return False where a better one stays in its place."""
     from harness.estimate import calibration
 
     ((precision, threads),) = found.settings()
     path = own_path(call.reports, found.device_type, found.runtime, precision, threads)
-    replaced = _what_was_there(path)
-    calibration.save(path, found, then=elsewhere(path.parent))
-    for line in conclude.describe(calibration.load(path)):
+    had, replaced = _what_was_there(path)
+    for line in conclude.describe(found):
         _say(line)
+    if had is not None and conclude.is_too_wide(found) and not conclude.is_too_wide(had):
+        _say(f"{path}: stays as it is, {had.name} of {had.taken_on}, which is of use:")
+        for line in conclude.describe(had):
+            _say(f"  {line}")
+        _say("Remove that file and give the same command again to have this one all the same.")
+        return False
+    calibration.save(path, found, then=elsewhere(path.parent))
+    calibration.load(path)  # as an estimate will
     _say(f"Kept in {path}{replaced}.")
     use = "use it where no other's band is narrower" if conclude.is_too_wide(found) else "use it from now on"
     _say(f"Estimates of {found.device_type} with {found.runtime} {use}, as in:")
     _say(f"  pytest suites/ --device {call.emulated.name}")
     if not call.counts:
         _say(f'They are by one factor of the clock until types.{found.device_type}.estimate = "{COUNTS}".')
+    return True
 
 
-def _what_was_there(path: Path) -> str:
+def _what_was_there(path: Path) -> tuple[Calibration | None, str]:
+    """Return the calibration that is there, and how it is told that another takes its place."""
     from harness.estimate import calibration
 
     if not path.exists():
-        return ""
+        return None, ""
     try:
         had = calibration.load(path)
     except ConfigError as why:
-        return f", in place of one that could not be read ({why.problems[0]})"
-    return f", in place of {had.name} of {had.taken_on}"
+        return None, f", in place of one that could not be read ({why.problems[0]})"
+    return had, f", in place of {had.name} of {had.taken_on}"
 
 
 def _say(line: str) -> None:

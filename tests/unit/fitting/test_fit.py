@@ -86,15 +86,35 @@ def test_three_or_four_networks_give_one_factor_that_says_so(place, capsys, coun
     assert any("too few networks for more" in note for note in ask(place).notes)
 
 
+def make_wild(monkeypatch: pytest.MonkeyPatch) -> None:
+    wild = [dataclasses.replace(n, board_ms={1: 3.0 * 10**i}) for i, n in enumerate(NETWORKS[:5])]
+    monkeypatch.setattr(fit_place, "NETWORKS", wild)
+
+
 def test_a_calibration_that_is_of_no_use_says_so(place, capsys, monkeypatch):
-    wild = {n.name: dataclasses.replace(n, board_ms={1: 3.0 * 10**i}) for i, n in enumerate(NETWORKS[:5])}
-    monkeypatch.setattr(fit_place, "NETWORKS", list(wild.values()))
+    make_wild(monkeypatch)
     assert place.fit(*place.models(5)) == 0
     said = capsys.readouterr().out
     assert "90% band of an estimate: × or ÷ " in said
     assert "too wide to be of use: more networks, or leave out what is unlike the others (n" in said
     assert "Estimates of pi with onnxruntime use it where no other's band is narrower, as in:\n" in said
     assert ask(place).calibration == "desk-onnxruntime-fp32"  # there is no other
+
+
+def test_it_does_not_take_the_place_of_one_that_is_of_use(place, capsys, monkeypatch):
+    assert place.fit(*place.models(6)) == 0
+    before = place.kept().read_text()
+    make_wild(monkeypatch)
+    assert place.fit(*place.models(5), "--anew") == 11
+    said = capsys.readouterr().out
+    assert f"{place.kept()}: stays as it is, desk-onnxruntime-fp32 of 2026-03-01, which is of use:\n" in said
+    assert "Remove that file and give the same command again" in said
+    assert place.kept().read_text() == before
+    place.kept().unlink()
+    place.measured.clear()
+    assert place.fit(*place.models(5)) == 0
+    assert place.measured == []
+    assert place.fit(*place.models(5)) == 0  # of no more use than this one
 
 
 def test_threads_and_precisions_are_kept_beside_each_other(place, capsys):
