@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -232,15 +233,23 @@ def _row(data: ReportData, result: Result) -> Row:
         metric=f"{result.suite} run" if is_outcome else result.metric,
         name=f"Run of {result.suite}" if is_outcome else row.title if row else result.metric,
         scope=scope_of(result, run),
-        value=run.outcome.value.replace("_", " ") if is_outcome and run else value_of(result),
-        interval=interval_of(result),
-        budget=limit_of(result),
-        n=str(result.n) if result.n else "–",
+        value=run.outcome.value.replace("_", " ") if is_outcome and run else grouped(value_of(result)),
+        interval=grouped(interval_of(result)),
+        budget=grouped(limit_of(result)),
+        n=grouped(str(result.n)) if result.n else "–",
         fidelity=fidelity_badge(result.fidelity),
         verdict=verdict_badge(result.verdict),
         breached=bool(told),
         reasons=tuple(reason for reason in reasons if reason not in told),
     )
+
+
+_LONG_COUNT = re.compile(r"(?<![\d.,])\d{5,}(?![\d.])")
+
+
+def grouped(text: str) -> str:
+    """Return a number's text with its thousands apart from five digits on: 2485545 as 2,485,545."""
+    return _LONG_COUNT.sub(lambda match: f"{int(match[0]):,}", text)
 
 
 def _is_breach(run: Run | None, reason: str) -> bool:

@@ -14,6 +14,7 @@ from support import compared, records
 
 from harness.model import Condition, ErrorRecord, Outcome
 from harness.report import write_report
+from harness.report.page import grouped
 from harness.report.wording import when
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>{{7*7}}\udce9'
@@ -265,3 +266,19 @@ def test_a_pass_without_any_budget_does_not_say_that_all_is_within_limits(tmp_pa
     assert "PASS" in text
     assert "No budget judges the numbers." in text
     assert "within its limits" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2485545", "2,485,545"),
+        ("16412/s – 16434/s", "16,412/s – 16,434/s"),
+        ("1798", "1798"),
+        ("≤ 0.00651", "≤ 0.00651"),
+        ("0.123456", "0.123456"),
+        ("60.85 µs – 60.93 µs", "60.85 µs – 60.93 µs"),
+        ("exact", "exact"),
+    ],
+)
+def test_a_long_count_is_read_by_its_thousands(text: str, shown: str) -> None:
+    assert grouped(text) == shown
