@@ -65,13 +65,14 @@ def table_row(g: Glance, heard: Heard) -> tuple[str, ...]:
     errors = sum(sum(s.errors.values()) for s in g.streams)
     share = min(1.0, g.reached_s / g.duration_s)
     far = f"{reached(g.reached_s, g.duration_s)} ({100 * share:.0f}%)"
-    return (g.soak_id, late or g.state, _seen(g, heard), g.device, models, far, str(errors), stored)
+    state = late or ("RUNNER GONE" if g.state == "dead" else g.state)
+    return (g.soak_id, state, _seen(g, heard), g.device, models, far, str(errors), stored)
 
 
 def _seen(g: Glance, heard: Heard) -> str:
     if heard.age_s is None:
         return "–" if g.stored else "never"
-    return "now" if heard.age_s < 1 else f"{format_duration(round(heard.age_s))} ago"
+    return "now" if heard.age_s < 1 else f"{format_duration(round(heard.age_s), 2)} ago"
 
 
 def list_notes(found: Sequence[tuple[Glance, Heard]]) -> str:
@@ -113,9 +114,11 @@ def _last_seen(g: Glance) -> str:
     if ago is None:
         return "This host has never seen it: nothing is known of it here."
     goes_on = "the soak goes on there without this host"
-    if not g.compressed and g.reached_s + ago > g.duration_s:
+    if g.ended is not None or g.state == "ended":
+        goes_on = "it had ended by then"
+    elif not g.compressed and g.reached_s + ago > g.duration_s:
         goes_on = "by now its duration is over, and it waits there to be collected"
-    return f"Below is what was known {format_duration(round(ago))} ago; {goes_on}."
+    return f"Below is what was known {format_duration(round(ago), 2)} ago; {goes_on}."
 
 
 def _streams(g: Glance) -> list[str]:

@@ -50,7 +50,7 @@ def heard_of(glance: Glance, now: datetime.datetime) -> Heard:
             age_s, OVERDUE, f"its duration, {format_duration(glance.duration_s)}, was over {_ago(past_s)}"
         )
     if glance.state != UNCOLLECTED and since_s > SILENT_S:
-        return Heard(age_s, SILENT, f"nobody here has heard of it for {format_duration(round(since_s))}")
+        return Heard(age_s, SILENT, f"nobody here has heard of it for {format_duration(round(since_s), 2)}")
     return Heard(age_s)
 
 
@@ -68,4 +68,4 @@ def _since_start_s(glance: Glance, now: datetime.datetime) -> float | None:
 
 
 def _ago(seconds: float) -> str:
-    return f"{format_duration(round(seconds))} ago"
+    return f"{format_duration(round(seconds), 2)} ago"

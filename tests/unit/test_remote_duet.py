@@ -63,8 +63,8 @@ def spawn(ready: Ready) -> Iterator[Callable[..., Child]]:
 
 def begun(client: AgentClient, *children: Child, **more: Any) -> Pending:
     """Start an endless duet without waiting for it."""
-    args = {"children": [c.name for c in children], **SHORT, "pairs": 100_000, "deadline_s": 60.0, **more}
-    return client.submit("duet", args, timeout_s=70.0)
+    args = {"children": [c.name for c in children], **SHORT, "pairs": 100_000, "deadline_s": 600.0, **more}
+    return client.submit("duet", args, timeout_s=700.0)
 
 
 def is_working(child: Child) -> bool:
@@ -105,11 +105,14 @@ def test_a_model_that_fails_in_its_turn_is_named(
 def test_a_child_past_the_deadline_is_ended_the_other_goes_on(
     ready: Ready, spawn: Callable[..., Child], at: int
 ) -> None:
-    children = [spawn("a"), spawn("b", hang_at=at)]
-    with pytest.raises(
-        DeadlineExceeded, match=r"child `b`: `duet` took longer than 1 s; the child was ended"
-    ):
-        ready[0].duet(children, **SHORT, timeout_s=1.0)
+    for timeout_s in (1.0, 16.0, 256.0):  # on a busy host `b` may not have come to its turn by then
+        children = [spawn(f"a{timeout_s:g}"), spawn(f"b{timeout_s:g}", hang_at=at)]
+        with pytest.raises(DeadlineExceeded) as caught:
+            ready[0].duet(children, **SHORT, timeout_s=timeout_s)
+        if "child `b" in str(caught.value):
+            break
+    said = f"child `b{timeout_s:g}`: `duet` took longer than {timeout_s:g} s; the child was ended"
+    assert said in str(caught.value)
     assert calls_of(children[0]) > 0
 
 

@@ -29,7 +29,11 @@ def bare(tmp_path):
 
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["sh", str(SETUP), *args], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=20
+            ["sh", str(SETUP), *args],
+            env={"PATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=240,
         )
 
     return script, run

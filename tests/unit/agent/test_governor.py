@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.bench import eventually
+from support.bench import LONG_S, eventually
 
 from harness.agent import guard, wire
 from harness.agent.faults import Fault
@@ -158,7 +158,7 @@ def test_it_is_put_back_whatever_ends_the_agent(
     assert board.governors() == ["performance", "performance"]
     assert len(board.records()) == 1
     end(agent)
-    agent.process.wait(20)
+    agent.process.wait(LONG_S)
     assert eventually(lambda: board.governors() == ["ondemand", "conservative"])
     assert eventually(lambda: board.records() == [])
 
@@ -173,7 +173,7 @@ def test_agent_and_guard_killed_the_next_agent_puts_it_back(board: Board, agent:
     agent.ask("set_governor", governor="performance")
     os.kill(agent.guard_pid(), signal.SIGKILL)
     agent.process.kill()
-    agent.process.wait(20)
+    agent.process.wait(LONG_S)
     assert board.governors() == ["performance", "performance"]
     board.settings().restore_leftovers()
     assert board.governors() == ["ondemand", "ondemand"]

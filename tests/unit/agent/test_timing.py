@@ -143,10 +143,11 @@ def test_garbage_collection_comes_back_after_a_failure() -> None:
 
 
 def test_real_clocks_agree() -> None:
-    timed = timing.measure(None, lambda: None, plan(100))
-    check = timed.report["clock_check"]
-    assert check["monotonic_ns"] > 0
-    assert abs(check["raw_ns"] - check["monotonic_ns"]) < 0.01 * check["monotonic_ns"] + 100_000
+    checks = [timing.measure(None, lambda: None, plan(100)).report["clock_check"] for _ in range(20)]
+    assert all(check["monotonic_ns"] > 0 for check in checks)
+    # a busy host may take the CPU away between two clocks, but not each time
+    apart = [abs(check["raw_ns"] - check["monotonic_ns"]) - 0.01 * check["monotonic_ns"] for check in checks]
+    assert min(apart) < 100_000
 
 
 def test_median_is_the_upper_of_two() -> None:

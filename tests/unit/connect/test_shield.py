@@ -51,7 +51,7 @@ def test_an_interrupt_waits_for_the_step_and_its_clean_up():
             raise
 
     def interrupt():
-        in_step.wait(10)
+        in_step.wait(240)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()

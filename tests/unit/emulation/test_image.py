@@ -31,7 +31,7 @@ def test_builders_at_once_make_one_image(monkeypatch):
     images: list[image.Image] = []
 
     def build() -> None:
-        together.wait(timeout=10)
+        together.wait(timeout=240)
         images.append(image.build_image(QemuBoard()))
 
     threads = [threading.Thread(target=build) for _ in range(4)]

@@ -55,7 +55,7 @@ def test_a_line_in_hil_boot_that_a_shell_takes_as_it_was(hooks: BootHooks, tmp_p
     (line,) = (tmp_path / ".hil-boot").read_text().splitlines()
     assert line.endswith(f"& # hil-soak {ID}")
     assert shlex.split(line, comments=True)[1 : 1 + len(ARGV)] == ARGV
-    done = subprocess.run(["/bin/sh", "-n", str(tmp_path / ".hil-boot")], capture_output=True, timeout=10)
+    done = subprocess.run(["/bin/sh", "-n", str(tmp_path / ".hil-boot")], capture_output=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, b"")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.bench import LONG_S
 
 from harness.agent.faults import Fault
 from harness.agent.soak import launch
@@ -42,7 +43,7 @@ facts = [os.getsid(0), os.getpgid(0), os.getcwd(), os.environ.get("VIA", ""), *l
 with open(folder.file("facts.tmp"), "w") as file:
     file.write("|".join(map(str, facts)))
 os.rename(folder.file("facts.tmp"), folder.file("facts"))
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -67,7 +68,7 @@ def soak(tmp_path: Path) -> Iterator[SoakFolder]:
 
 
 def facts(folder: SoakFolder) -> list[str]:
-    path, due_s = Path(folder.file("facts")), time.monotonic() + 20
+    path, due_s = Path(folder.file("facts")), time.monotonic() + LONG_S
     while not path.exists() and time.monotonic() < due_s:
         time.sleep(0.01)
     return path.read_text().split("|")
@@ -99,7 +100,7 @@ def test_one_that_ends_at_once_is_told_with_its_words(soak: SoakFolder, location
 def test_a_soak_that_only_lacked_its_end_has_it(soak: SoakFolder, location: str) -> None:
     Path(soak.file("mode")).write_text("ended")
     assert launch.start_runner(soak, location) > 0
-    due_s = time.monotonic() + 20
+    due_s = time.monotonic() + LONG_S
     while soak.end().ended is None and time.monotonic() < due_s:
         time.sleep(0.01)
     assert soak.end().ended == "duration"
@@ -109,7 +110,7 @@ def test_a_runner_that_never_takes_its_lock(
     soak: SoakFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "slow").mkdir()
-    (tmp_path / "slow" / "__main__.py").write_text("import time\ntime.sleep(1)\n")
+    (tmp_path / "slow" / "__main__.py").write_text("import time\ntime.sleep(20)\n")
     monkeypatch.setattr(launch, "START_TIMEOUT_S", 0.2)
     with pytest.raises(Fault, match="didn't take its lock within"):
         launch.start_runner(soak, str(tmp_path / "slow"))

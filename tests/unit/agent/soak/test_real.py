@@ -20,7 +20,7 @@ from support.soak_world import MS, S, read_records, spec, variant
 from harness.remote.archive import build_archive
 
 SUPPORT = Path(__file__).parents[3] / "support"
-DEADLINE_S = 60.0
+DEADLINE_S = 240.0  # only ends what hangs
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,19 @@ class Board:
 
 def test_a_leak_shows_in_the_windows(tmp_path: Path, agent: Path) -> None:
     leaking = [str(SUPPORT / "leaking_command.py"), "--leak", "100000", "--work", "2000000"]
-    board = Board(tmp_path, agent, leaking, duration_s=3, window_s=0.5)
-    assert board.run() == 0, (board.folder / "runner.log").read_text()
-    records = board.records()
+    for duration_s in (3, 12, 48):  # a busy host doesn't start a command within any given time
+        home = tmp_path / str(duration_s)
+        home.mkdir()
+        board = Board(home, agent, leaking, duration_s=duration_s, window_s=0.5)
+        assert board.run() == 0, (board.folder / "runner.log").read_text()
+        records = board.records()
+        windows = [r for r in records if r["k"] == "window"]
+        served = [r["streams"]["main"] for r in windows if r["streams"]["main"]["calls"]]
+        if len(served) >= 2:
+            break
     assert [r["seq"] for r in records] == list(range(1, len(records) + 1))
-    assert [r["k"] for r in records] == ["life", *["window"] * 6, "end"]
-    mains = [r["streams"]["main"] for r in records if r["k"] == "window"]
-    served = [m for m in mains if m["calls"]]
+    assert [r["k"] for r in records] == ["life", *["window"] * len(windows), "end"]
+    assert sum(r["n"] for r in windows) == 2 * duration_s  # a late one stands for several
     assert len(served) >= 2
     assert all(m["min_ns"] >= 2 * MS for m in served)
     # what a call keeps is in the private memory of the command, not of the child that speaks to it
@@ -143,7 +149,7 @@ def test_a_killed_child_comes_back_and_a_killed_runner_takes_its_children_along(
     assert [r["seq"] for r in records] == list(range(1, len(records) + 1))
     life = board.records("life")[1]
     assert (life["life"], life["gap_from"]) == (2, "boottime")
-    assert 0 < life["gap_ns"] < 60 * S
+    assert 0 < life["gap_ns"] < DEADLINE_S * S
     assert board.records("end") == []  # a signal alone ends no soak
 
 
