@@ -76,8 +76,8 @@ def test_one_that_nobody_has_asked_about_since_it_must_have_ended_is_marked(soak
             ["NOT", "HEARD", "OF", "2.0", "h", "ago"],
             "heard of it for 2.0 h, and it was running",
         ),
-        (80 * 3600, "running", ["OVERDUE", "80", "h", "ago"], "its duration, 72 h, was over 8.0 h ago"),
-        (80 * 3600, "ended", ["ended", "80", "h", "ago"], "fetches, judges and stores it"),
+        (80 * 3600 + 120, "running", ["OVERDUE", "80", "h", "ago"], "its duration, 72 h, was over 8.0 h ago"),
+        (80 * 3600 + 120, "ended", ["ended", "80", "h", "ago"], "fetches, judges and stores it"),
     ],
 )
 def test_a_list_says_how_old_what_it_shows_is(soaks, capsys, ago_s, state, row_says, note_says):
