@@ -51,8 +51,8 @@ _ATTACH = """Collect a soak until it ends, then judge it, store it as a session 
 where the last collector stopped, from any host that reaches the device. Ctrl-C leaves the soak running.
 
 Exit codes: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID, 75 INFRA_ERROR, 2 wrong use, 130 interrupted."""
-_STOP = """End a soak on its device before its time. Who collects it at this moment finds its end, judges it and
-stores it; where nobody does, `attach` will."""
+_STOP = """End a soak on its device before its time. Who collects it at this moment finds its end, judges it
+and stores it; where nobody does, `attach` will."""
 _LIST = """List the soaks that this host has started or collected; with --device, those on that device too.
 `seen` is how old what is known of one is. NOT HEARD OF: for longer than a collector is ever quiet.
 OVERDUE: its duration must be over by now, and nobody has fetched its end."""
