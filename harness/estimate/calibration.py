@@ -22,6 +22,7 @@ from harness.estimate.model import ONE_FACTOR, PHYSICAL, TERMS, Fit, Point, fit_
 from harness.stats.nonnegative import FEWEST
 from harness.store.atomic import write_text
 from harness.toml_schema import Problems, Section, read_toml
+from harness.units import counted
 
 FORMAT = 1
 # Four would leave the three terms one degree of freedom, and bands of × or ÷ 6 to 40 in one case of ten; one
@@ -91,7 +92,7 @@ class Calibration:
         if not points:
             known = ", ".join(f"{p} on {t}" for p, t in self.settings())
             raise ConfigError(
-                f"no network of precision {precision} on {threads} threads; it has {known}",
+                f"no network of precision {precision} on {counted(threads, 'thread')}; it has {known}",
                 where=f"calibration {self.name}",
             )
         return fit_points(points, terms)
@@ -155,16 +156,16 @@ def _check_date(section: Section, text: str) -> None:
 
 def _network(name: str, section: Section) -> Network:
     plain: dict[str, int | tuple[int, ...]] = {}
-    counted = section.table("features", required=True)
-    if counted is not None:
+    features = section.table("features", required=True)
+    if features is not None:
         for key in FIELDS:
             if key in LISTS:
-                plain[key] = counted.integers(key)
+                plain[key] = features.integers(key)
             else:
-                plain[key] = counted.integer(key, required=True) or 0
-        if len({len(counted.integers(key)) for key in LISTS}) != 1 or not plain[LISTS[0]]:
-            counted.problem(LISTS[0], f"expected one number a level of cache, as in {', '.join(LISTS[1:])}")
-        counted.finish()
+                plain[key] = features.integer(key, required=True) or 0
+        if len({len(features.integers(key)) for key in LISTS}) != 1 or not plain[LISTS[0]]:
+            features.problem(LISTS[0], f"expected one number a level of cache, as in {', '.join(LISTS[1:])}")
+        features.finish()
     times: dict[int, float] = {}
     board = section.table("board_ms", required=True)
     if board is not None:
@@ -255,7 +256,8 @@ def _check_settings(
     seen: set[tuple[str, int]] = set()
     for entry, setting in fits:
         if setting in seen:
-            section.problems.add(entry.place, "the second of {} on {} threads".format(*setting))
+            precision, threads = setting
+            section.problems.add(entry.place, f"the second of {precision} on {counted(threads, 'thread')}")
         seen.add(setting)
     for precision, threads in calibration.settings():
         if (precision, threads) not in seen and len(calibration.points(precision, threads)) >= FEWEST:

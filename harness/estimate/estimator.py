@@ -269,7 +269,7 @@ def family_spread(calibration: Calibration, threads: int, terms: tuple[str, ...]
     ]
     if not errors:
         raise DataError(
-            f"no two families of code on {threads} threads show how far a borrowed fit may be off.",
+            f"no two families of code on {counted(threads, 'thread')} show how far a borrowed fit is off.",
             where=f"calibration {calibration.name}",
             next_step=_remedy(calibration.device_type, threads),
         )

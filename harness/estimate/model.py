@@ -17,6 +17,7 @@ import numpy as np
 from harness.errors import ConfigError, DataError, nearest
 from harness.estimate.features import Features
 from harness.stats import nonnegative
+from harness.units import counted
 
 CONFIDENCE = 0.90
 FEW = 9  # networks below which an estimate is marked
@@ -120,7 +121,8 @@ def fit_points(points: Sequence[Point], terms: Sequence[str] = PHYSICAL) -> Fit:
     fewest = max(nonnegative.FEWEST, len(terms) + 1)
     if len(points) < fewest:
         raise DataError(
-            f"{len(points)} networks, expected at least {fewest} for {len(terms)} terms.",
+            f"{counted(len(points), 'network')}, expected at least {fewest} for "
+            f"{counted(len(terms), 'term')}.",
             where="estimate",
             next_step="Measure more networks on the board.",
         )

@@ -52,7 +52,7 @@ def test_the_coefficients_are_those_of_a_pi_4(rpi4):
 
 def test_no_calibration_is_none_and_no_such_networks_an_error(rpi4):
     assert calibration.shipped("rpi4", "no-such-runtime") is None
-    with pytest.raises(ConfigError, match="no network of precision fp16 on 1 threads; it has fp32 on 1"):
+    with pytest.raises(ConfigError, match="no network of precision fp16 on 1 thread; it has fp32 on 1"):
         rpi4.fit("fp16", 1)
 
 
@@ -107,7 +107,7 @@ def test_every_setting_with_networks_enough_has_one_fit_of_the_terms_they_allow(
     fit, after = fit.split("\n\n", 1)
     with pytest.raises(ConfigError, match=r"fits\.int8-1: is missing"):
         calibration.load(write(tmp_path, f"{before}{after}"))
-    with pytest.raises(ConfigError, match=r"fits\.again: the second of int8 on 1 threads"):
+    with pytest.raises(ConfigError, match=r"fits\.again: the second of int8 on 1 thread"):
         calibration.load(write(tmp_path, f"{before}[fits.int8-1]{fit}\n\n[fits.again]{fit}\n\n{after}"))
     one_term = fit.replace("cycles = ", "instructions = ").split(", memory_lines")[0] + " }"
     one_term += "\n" + fit.split("}\n", 1)[1]

@@ -138,3 +138,8 @@ def test_an_error_that_is_planted_is_the_worst():
     assert done.worst_network == "net7"
     assert done.worst_error_ratio == pytest.approx(1 / 3, rel=1e-6)
     assert done.n == 12
+
+
+def test_one_network_is_one_network():
+    with pytest.raises(DataError, match="1 network, expected at least 3 for 1 term"):
+        fit_points(planted(1), ("cycles",))
