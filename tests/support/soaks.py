@@ -76,6 +76,10 @@ def soak_run(
         "alerts": _alerts(span_s) if eventful else [],
         "drift": drift_rows(t, {s.name: s.values for s in series}, channels, warmup_s, block_s, span_s),
         "runner": {"cpu_ratio": 0.0021, "rss_bytes_max": 14_200_000, "spool_bytes_per_day": 46_300_000},
+        "not_measured": [
+            {"what": "throttling", "why": "this device shows no throttle bits"},
+            {"what": "hardware errors in the kernel's log", "why": "/dev/kmsg: Operation not permitted"},
+        ],
     }
     process = np.zeros(t.size, dtype=np.int32)
     time = Series("soak.t_s", "s", t, process)

@@ -215,6 +215,15 @@ def test_a_soak_without_events_gaps_or_alerts_draws(tmp_path: Path) -> None:
     assert "soak-1-drift" not in html
 
 
+def test_what_was_not_measured_stands_there_with_the_reason(tmp_path: Path, run: Run) -> None:
+    html = write_report(soaks.write_soak(tmp_path / "now", run)).html.read_text()
+    assert "<dt>throttling</dt><dd>this device shows no throttle bits</dd>" in html
+    settings = dict(run.settings["soak"])
+    del settings["not_measured"]
+    older = replace(run, settings={**run.settings, "soak": settings})  # files that don't say
+    assert "Not measured" not in write_report(soaks.write_soak(tmp_path / "older", older)).html.read_text()
+
+
 def test_a_soak_of_nothing_draws(tmp_path: Path, run: Run) -> None:
     nothing = replace(
         changed(
