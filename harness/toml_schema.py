@@ -200,14 +200,25 @@ def _not_one_of(name: str, valid: tuple[str, ...]) -> str:
     return f"{name!r} is not one of {', '.join(valid)}{hint if 'did you mean' in hint else ''}"
 
 
+_CHECK_PATH = "Check its path; `harness init` writes files to begin with."
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the file's tables. Raises ConfigError where it can't be read or isn't TOML."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # some editors put a byte order mark in front
     except FileNotFoundError:
-        raise ConfigError("no such file", where=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"can't be read: {error}", where=str(path)) from error
+        raise ConfigError("no such file.", where=str(path), next_step=_CHECK_PATH) from None
+    except OSError as error:
+        why = f"can't be read: {error.strerror or error}."
+        raise ConfigError(why, where=str(path), next_step=_CHECK_PATH) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"can't be read: line {line} has a byte, 0x{error.object[error.start]:02x}, that is not UTF-8.",
+            where=str(path),
+            next_step="Save it as UTF-8, which TOML is.",
+        ) from error
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -480,3 +480,22 @@ def test_shapes():
     for text in ("1x3", "=1x3", "x=", "x=0x3", "x=1x", "x=-1", "x=1 x 3", "x=1X3"):
         with pytest.raises(ConfigError, match=r"names no input|is not a shape"):
             plans.parse_shape(text)
+
+
+def test_a_file_that_is_not_utf_8_names_the_line(tmp_path):
+    path = tmp_path / "release.toml"
+    path.write_bytes("# Zürich\n\n[models.tür]\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"line 1 has a byte, 0xfc, that is not UTF-8\. Save it as UTF-8"):
+        plans.load_plan(path)
+
+
+def test_a_byte_order_mark_is_no_matter(tmp_path):
+    path = tmp_path / "release.toml"
+    path.write_text("schema_version = 1\n", encoding="utf-8-sig")
+    assert plans.load_plan(path).models == ()
+
+
+@pytest.mark.parametrize(("name", "said"), [("none.toml", "no such file"), (".", "Is a directory")])
+def test_a_plan_that_is_not_there_names_the_next_step(tmp_path, name, said):
+    with pytest.raises(ConfigError, match=rf"{said}\. Check its path; `harness init` writes"):
+        plans.load_plan(tmp_path / name)
