@@ -93,3 +93,15 @@ def test_another_build_is_not_held_against_it_and_says_so(good, change, said):
     found = observe(leaking(0.5e6), about(good, **change), "id")
     assert not [m for m in found.measurements if "baseline" in (m.scenario or "")]
     assert condition in found.conditions
+
+
+def test_times_under_another_governor_are_not_held_against_it(good):
+    def recorded(governor: str | None) -> RecordedBaseline:
+        return replace(good, numbers=tuple(replace(n, governor=governor) for n in good.numbers))
+
+    for theirs, ours in (("ondemand", "ondemand"), (None, "ondemand"), ("ondemand", None)):
+        assert known_good(about(recorded(theirs)), ours) == (recorded(theirs).measurements, ())
+    kept, (condition,) = known_good(about(recorded("performance")), "ondemand")
+    assert {m.metric for m in kept} == {"rss_drift_bytes_per_h", "fds_drift_per_h", "threads_drift_per_h"}
+    assert condition.observed == "times not compared: governor ondemand, performance recorded"
+    assert condition.ok is None

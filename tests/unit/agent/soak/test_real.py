@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ class Board:
     def __init__(self, home: Path, agent: Path, command: list[str], **more: Any) -> None:
         self.home = home
         self.agent = agent
+        self.sensors = home / "sensors"  # in whose place a board's /sys would be
         np.savez(home / "in.npz", x=np.zeros((4, 4), dtype="float32"))
         (home / "model").write_text("none")
         options = {"argv": [sys.executable, "-I", "-S", *command], "protocol": "json-lines"}
@@ -52,7 +54,9 @@ class Board:
     @contextlib.contextmanager
     def runner(self) -> Iterator[subprocess.Popen[bytes]]:
         argv = [sys.executable, "-I", "-S", str(self.agent), "soak", "--home", str(self.home)]
-        process = subprocess.Popen([*argv, "--id", self.values["id"]])
+        # what this host's own clocks do is no event of the test
+        env = {**os.environ, "HIL_AGENT_SENSORS_ROOT": str(self.sensors)}
+        process = subprocess.Popen([*argv, "--id", self.values["id"]], env=env)
         try:
             yield process
         finally:
@@ -104,6 +108,26 @@ def test_a_leak_shows_in_the_windows(tmp_path: Path, agent: Path) -> None:
     assert life["agent_sha256"] == agent.stem.removeprefix("agent-")
     beat = json.loads((board.folder / "runner.json").read_text())
     assert (beat["state"], beat["life"]) == ("ended", 1)
+
+
+def test_each_life_tells_governor_and_limits_and_keeps_those_of_the_start(
+    tmp_path: Path, agent: Path
+) -> None:
+    board = Board(tmp_path, agent, [str(SUPPORT / "doubling_command.py")], duration_s=3600, window_s=0.25)
+    devices = board.sensors / "sys" / "devices"
+    shutil.copytree(Path(__file__).parents[3] / "captures" / "rpi4" / "sys" / "devices", devices)
+    start = {"governor": "ondemand", "min_hz": 600_000_000, "max_hz": 1_500_000_000, "cpus": []}
+    with board.runner():
+        board.wait_for(lambda: board.records("window"))
+    limit = devices / "system" / "cpu" / "cpufreq" / "policy0" / "scaling_max_freq"
+    limit.write_text("1000000\n")  # while the runner is away
+    with board.runner():
+        board.wait_for(lambda: "frequency_capped" in {r["event"] for r in board.records("event")})
+    first, second = board.records("life")
+    assert first["cpufreq"] == {"policy0": start}
+    assert second["cpufreq"] == {"policy0": {**start, "max_hz": 1_000_000_000}}
+    (event,) = (r for r in board.records("event") if r["event"] == "frequency_capped")
+    assert event["details"] == {"policy0": {"max_hz": 1_000_000_000, "start_hz": 1_500_000_000}}
 
 
 def test_a_command_that_dies_is_a_crash_with_its_signal(tmp_path: Path, agent: Path) -> None:
