@@ -121,6 +121,13 @@ class Desk:
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
 
+    def require_calibrations(self, targets: list[Target]) -> None:
+        """Raise ConfigError for a broken calibration of the user's own, where estimates would rest on it."""
+        if any(target.device.qemu is not None for target in targets):
+            from harness import estimating
+
+            estimating.own_calibrations(self.reports_dir)
+
     def start(self, targets: list[Target]) -> Session:
         from harness.session import Session, SessionOptions
 

@@ -51,10 +51,14 @@ def pieces_path(reports_dir: Path, device_type: str, board: str, threads: int) -
 
 def known_calibrations(reports_dir: Path) -> list[Calibration]:
     """Return a user's own calibrations, then those that ship. Raises ConfigError for a broken one."""
+    return [*own_calibrations(reports_dir), *_shipped()]
+
+
+def own_calibrations(reports_dir: Path) -> list[Calibration]:
+    """Return a user's own calibrations, by file name. Raises ConfigError for a broken one."""
     from harness.estimate import calibration  # scipy's neighbours: not on the way to the first test
 
-    own = [calibration.load(path) for path in sorted((reports_dir / OWN_FOLDER).glob("*.toml"))]
-    return [*own, *_shipped()]
+    return [calibration.load(path) for path in sorted((reports_dir / OWN_FOLDER).glob("*.toml"))]
 
 
 @functools.cache

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from harness import budgets, fixtures, selection
+from harness import budgets, cache, fixtures, selection
 from harness import gate as gates
 from harness import registry as registries
 from harness.desk import BUDGETS, DESK, RUN, Desk
-from harness.errors import ConfigError, HarnessError, StoredRunError
+from harness.errors import ConfigError, HarnessError, HostSetupError, StoredRunError
 from harness.fixtures import DEVICE_CLOCK, FAILING
 from harness.interrupts import Interrupts
 from harness.model import Verdict
@@ -230,9 +230,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(f"harness: {error}") from None
     try:
         desk.require_soakable([t for i in wanting if i.get_closest_marker(SOAK) and (t := _target_of(i))])
+        desk.require_calibrations(
+            [t for i in wanting if "latency_run" in getattr(i, "fixturenames", ()) and (t := _target_of(i))]
+        )
     except ConfigError as error:
         raise pytest.UsageError(f"harness: {error}") from None
+    if wanting:
+        _require_cache()
     desk.start(targets)
+
+
+def _require_cache() -> None:
+    """End the call, as any lack of this host does, where the cache's folder can't be made: no run could begin."""
+    try:
+        cache.root()
+    except OSError as error:
+        told = HostSetupError(
+            f"the cache's folder can't be made: {error.strerror or error}.",
+            where=str(error.filename),
+            next_step="Make it writable, or set HIL_HARNESS_CACHE to a folder that is.",
+        )
+        pytest.exit(f"harness: {told}", returncode=told.exit_code)
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | list[str]:

@@ -23,7 +23,20 @@ def refused(done, *said):
 
 
 def test_unknown_device_names_those_that_exist(repository):
-    refused(repository.pytest("--device", "rpi5"), "rpi5", "rpi4-emulated", "local")
+    refused(repository.pytest("--device", "rpi9"), "rpi9", "rpi4-emulated", "local")
+
+
+def test_a_broken_calibration_of_ones_own_is_told_once_and_before_a_board_is_started(repository):
+    folder = repository.root / "reports" / "estimates"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text('schema_version = 1\nnam = "mine"\n')
+    model = ("--model", str(MODELS / "tiny.onnx"))
+    done = repository.pytest("--device", "rpi4-emulated", *model)
+    refused(done, "mine.toml", "nam: unknown key; did you mean `name`?")
+    assert done.output.count("unknown key") == 1
+    assert not list((repository.root / "reports").glob("2*"))
+    # what needs no estimate doesn't read it
+    assert repository.pytest("--device", "local", *model, "-k", "single_stream").returncode != 4
 
 
 def test_no_device(repository):
@@ -128,3 +141,16 @@ def test_a_model_that_its_runtime_refuses_draws_no_warning_of_another_plugin(rep
     assert done.returncode == 1
     assert "the runtime refuses it" in done.output
     assert "Warning" not in done.output, done.output
+
+
+def test_a_cache_that_cannot_be_made_ends_the_call(repository, monkeypatch):
+    file = repository.root / "file"
+    file.write_text("")
+    monkeypatch.setenv("HIL_HARNESS_CACHE", str(file / "cache"))
+    done = repository.local("tiny.onnx")
+    assert done.returncode == 75
+    assert "Traceback" not in done.output
+    assert (
+        "the cache's folder can't be made: Not a directory. Make it writable, or set HIL_HARNESS_CACHE"
+        in done.output
+    )

@@ -37,11 +37,11 @@ def run_module(source: str, **names: object) -> types.ModuleType:
 
 def test_device_example_is_a_valid_registry(tmp_path: Path) -> None:
     path = tmp_path / "devices.toml"
-    path.write_text(block("toml", "[types.rpi5]"), encoding="utf-8")
-    device = load_registry(path).devices["rpi5-01"]
+    path.write_text(block("toml", "[types.rpi3]"), encoding="utf-8")
+    device = load_registry(path).devices["rpi3-01"]
     assert device.type.requires_evidence == ("throttle_bits",)
     assert device.ssh is not None
-    assert device.ssh.host == "rpi5-01.lan"
+    assert device.ssh.host == "rpi3-01.lan"
 
 
 def test_sensor_example_reads_a_fan_and_finds_none_where_there_is_none(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_sensor_example_reads_a_fan_and_finds_none_where_there_is_none(tmp_path:
 def test_instrument_example_names_its_kind_in_devices_toml() -> None:
     project = tomllib.loads(block("toml", "hil-meterd"))["project"]
     (kind,) = project["entry-points"][instruments.ENTRY_POINT_GROUP]
-    (table,) = tomllib.loads(block("toml", "instruments.meter]"))["devices"]["rpi5-01"][
+    (table,) = tomllib.loads(block("toml", "instruments.meter]"))["devices"]["rpi3-01"][
         "instruments"
     ].values()
     assert table["kind"] == kind  # the example itself: tests/contract/test_instruments.py, `contributed`
