@@ -115,6 +115,9 @@ def estimate_lines(results: Iterable[Result], most: int = 8) -> list[str]:
     return [*lines[:most], *more, *starmap(_with_shared_notes, rests_on.items()), *dict.fromkeys(wide)]
 
 
+_OUTSIDE = " outside the calibration's range"  # how notes of several traits end, told once
+
+
 def _told_apart(result: Result, others: Sequence[Result]) -> str:
     """Return ", " with the runtime and threads that tell a model's estimates on a device apart; "" else."""
     same = [o for o in others if (o.model, o.device_name) == (result.model, result.device_name)]
@@ -127,7 +130,10 @@ def _told_apart(result: Result, others: Sequence[Result]) -> str:
 
 def _with_shared_notes(line: str, notes: Sequence[Sequence[str]]) -> str:
     """Return a line with what is noted of all its estimates; what is of some stands in the report."""
-    return "; ".join([line, *(note for note in notes[0] if all(note in others for others in notes))])
+    shared = [note for note in notes[0] if all(note in others for others in notes)]
+    outside = [note.removesuffix(_OUTSIDE) for note in shared if note.endswith(_OUTSIDE)]
+    rest = [note for note in shared if not note.endswith(_OUTSIDE)]
+    return "; ".join([line, *rest, *([", ".join(outside) + _OUTSIDE] if outside else [])])
 
 
 def _calibration_of(said: Mapping[str, Any]) -> str:

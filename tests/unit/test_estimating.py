@@ -198,6 +198,17 @@ def test_estimates_of_one_model_are_told_apart_by_what_they_differ_in():
     assert heads == ["door on rpi4-emulated, 1 thread", "door on rpi4-emulated, 4 threads"]
 
 
+def test_what_lies_outside_a_calibration_is_one_note():
+    from dataclasses import replace
+
+    found = estimating.with_estimate(seen(), bench(), KNOWN, today=TODAY)
+    _, (_, row) = row_of(found)
+    notes = [f"{what} outside the calibration's range" for what in ("length", "stored bytes per cycle")]
+    said = {**row.settings["estimate"], "notes": ["only 7 networks", *notes]}
+    *_, line = estimate_lines([replace(row, settings={**row.settings, "estimate": said})])
+    assert line.endswith("; only 7 networks; length, stored bytes per cycle outside the calibration's range")
+
+
 def test_many_lines_are_counted():
     from dataclasses import replace
 
