@@ -235,5 +235,6 @@ def concluded(soak_id: str, done: Concluded) -> str:
     for row in done.results:
         if row.verdict not in (Verdict.PASS, Verdict.NOT_JUDGED):
             lines += [f"  {row.verdict}: {reason}" for reason in row.reasons[:2]]
+    lines = list(dict.fromkeys(lines))  # what invalidates one time invalidates each
     lines += [f"release  {done.release.verdict}", f"report   {os.path.relpath(done.folder / 'report.html')}"]
     return "\n".join(lines) + "\n"

@@ -29,10 +29,10 @@ def clock_conditions(table: SoakTable, settings: Mapping[str, Any]) -> tuple[Con
     seen = "; ".join(_describe(name, policy) for name, policy in policies.items())
     asked = (settings.get(GOVERNOR_SET) or {}).get("asked")
     if asked is None or governors_of(table) == asked:
-        return (Condition("soak: governor", seen, "any, without a change", True),)
+        return (Condition("soak: clocks", seen, "any, without a change", True),)
     return (
         Condition(
-            "soak: governor",
+            "soak: clocks",
             f"{seen}; devices.toml asks for {asked}: {NOT_SET}",
             f"governor {asked}",
             None,
@@ -59,5 +59,5 @@ def _describe(name: str, policy: Mapping[str, Any]) -> str:
 def _whose(name: str, cpus: Sequence[int]) -> str:
     if not cpus:
         return name
-    whole = list(cpus) == list(range(cpus[0], cpus[-1] + 1)) and len(cpus) > 1
+    whole = list(cpus) == list(range(cpus[0], cpus[-1] + 1)) and len(cpus) > 2
     return f"cpu{cpus[0]}-{cpus[-1]}" if whole else "cpu" + ",".join(str(cpu) for cpu in cpus)

@@ -121,6 +121,15 @@ def describe(event: SoakEvent) -> str:
     return f"at {format_duration(max(event.t_s, 0.0))}: {event.kind}{whose}{text}"
 
 
+def _seen(events: Sequence[SoakEvent]) -> str:
+    """Return "3 times, the first at 30 s: what it says"; the condition names the kind."""
+    first = events[0]
+    whose = f" of {first.stream}" if first.stream else ""
+    when = f"at {format_duration(max(first.t_s, 0.0))}{whose}"
+    text = f": {first.text}" if first.text else ""
+    return f"{how_often(len(events))}, {'the first ' if len(events) > 1 else ''}{when}{text}"
+
+
 def event_conditions(judged: Iterable[JudgedEvent]) -> tuple[Condition, ...]:
     """Return a breached condition for each kind of event that invalidates what is timed."""
     by_kind: dict[str, list[SoakEvent]] = {}
@@ -130,7 +139,7 @@ def event_conditions(judged: Iterable[JudgedEvent]) -> tuple[Condition, ...]:
     return tuple(
         Condition(
             f"soak: {kind}",
-            f"{how_often(len(events))}, the first {describe(events[0])}",
+            _seen(events),
             "none",
             False,
             _REMEDIES.get(kind, f"See what caused it, or set soak.policy.{kind}."),

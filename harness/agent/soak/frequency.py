@@ -130,11 +130,11 @@ class FrequencyWatch:
             elif boottime_ns - since_ns >= HELD_NS:
                 self._governors[name] = policy.governor
                 del self._other[name]
-                changed.append("%s: from %s to %s" % (_whose(name, policy), was, policy.governor))
+                changed.append("%s from %s to %s" % (_whose(name, policy), was, policy.governor))
                 details[name] = {"from": was, "to": policy.governor}
         if not changed:
             return []
-        return [("governor", "the governor changed, %s" % "; ".join(changed), details)]
+        return [("governor", "; ".join(changed), details)]
 
     def _look_at_limits(self, now: Dict[str, Policy], boottime_ns: int) -> List[Found]:
         capped, lifted = [], []
@@ -154,7 +154,7 @@ class FrequencyWatch:
                 lifted.append("%s up to %.0f MHz again" % (_whose(name, policy), policy.max_hz / 1e6))
         found: List[Found] = []
         if capped:
-            found.append(("frequency_capped", "the clock is capped, %s" % "; ".join(capped), details))
+            found.append(("frequency_capped", "; ".join(capped), details))
         if lifted:
             found.append(("frequency_uncapped", "; ".join(lifted), {}))
         return found
@@ -163,4 +163,7 @@ class FrequencyWatch:
 def _whose(name: str, policy: Policy) -> str:
     if not policy.cpus:
         return name
+    first, last = policy.cpus[0], policy.cpus[-1]
+    if len(policy.cpus) > 2 and policy.cpus == tuple(range(first, last + 1)):
+        return "cpu%d-%d" % (first, last)
     return "cpu%s" % ",".join(str(cpu) for cpu in policy.cpus)
