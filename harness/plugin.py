@@ -241,7 +241,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _require_cache() -> None:
-    """End the call, as any lack of this host does, where the cache's folder can't be made: no run could begin."""
+    """End the call with HostSetupError's code where the cache's folder can't be made: no run could begin."""
     try:
         cache.root()
     except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from harness.cli.console import EXIT_USAGE, exit_code_of, never_fail_on_a_character
-from harness.errors import HarnessError
+from harness.errors import EXIT_INFRA, HarnessError
 
 EXIT_INTERRUPTED = 130
 
@@ -48,6 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # a folder or file of the user's that nothing further in expected to fail: say which, at least
+        sys.stderr.write(
+            f"harness: {error.filename}: {error.strerror or error}. Check its path and rights.\n"
+        )
+        return EXIT_INFRA
     except HarnessError as error:
         sys.stderr.write(f"harness: {error}\n")
         return exit_code_of(error)

@@ -474,3 +474,12 @@ def test_a_wrong_configuration_found_by_a_check_is_wrong_use(capsys, place):
     file.write_text(file.read_text().replace('user = "pi"', 'user = "pi"\nidentity_path = "none"'))
     code, out, _ = call(capsys, "devices", "check", "gone")
     assert (code, "gone: NOT OK  no identity file" in out) == (2, True)
+
+
+def test_a_folder_of_the_hosts_that_fails_is_named(capsys, place, monkeypatch):
+    (place / "file").write_text("")
+    monkeypatch.setenv("HIL_HARNESS_CACHE", str(place / "file" / "cache"))
+    code, _, err = call(capsys, "cache")
+    assert code == 75
+    assert str(place / "file") in err
+    assert "Not a directory" in err
