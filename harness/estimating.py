@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,8 @@ def with_estimate(
     said = {"device_type": device_type, "precision": precision, **_settings(answer, by, today)}
     if features is None and why_no_features:
         said["no_counts"] = why_no_features
+    if features is not None:
+        said["features"] = asdict(features)  # any fit can be asked again, and a reader see what was counted
     return replace(
         seen,
         measurements=(*seen.measurements, _measurement(answer, p50, said)),

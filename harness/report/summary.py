@@ -91,10 +91,10 @@ def _result(result: Result) -> Mapping[str, Any]:
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's settings as each of its rows has them: a soak's lists and tables stay in run.json, and
-    so do the networks of the calibration that an estimate rests on."""
+    so do the networks of the calibration that an estimate rests on, and what was counted for it."""
     short = dict(settings)
     if isinstance(made := short.get("estimate"), Mapping):
-        short["estimate"] = {k: v for k, v in made.items() if k != "points"}
+        short["estimate"] = {k: v for k, v in made.items() if k not in ("points", "features")}
     if isinstance(soak := short.get("soak"), Mapping):
         short["soak"] = {k: v for k, v in soak.items() if not isinstance(v, list | tuple | Mapping)}
     return short

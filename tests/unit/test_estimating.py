@@ -12,6 +12,7 @@ import pytest
 
 from harness import estimating, gate
 from harness.estimate import estimator
+from harness.estimate.features import Features
 from harness.measure.bench import Observation
 from harness.model import DeviceFacts, Fidelity, Measurement, Outcome, Run, Verdict
 from harness.recorded import facts_of
@@ -77,6 +78,13 @@ def test_counts_make_the_band_narrower():
     counted = told(estimating.with_estimate(seen(), bench(), KNOWN, today=TODAY, features=COUNTED.features))
     assert counted.high / counted.low < plain.high / plain.low
     assert "by what the emulation counted" in counted.reasons[0]
+
+
+def test_what_was_counted_is_kept_with_the_run():
+    found = estimating.with_estimate(seen(), bench(), KNOWN, today=TODAY, features=COUNTED.features)
+    assert Features(**found.settings["estimate"]["features"]) == COUNTED.features
+    plain = estimating.with_estimate(seen(), bench(), KNOWN, today=TODAY)
+    assert "features" not in plain.settings["estimate"]
 
 
 def test_why_nothing_was_counted_is_told():
