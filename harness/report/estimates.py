@@ -93,6 +93,33 @@ def _said(run: Run) -> Mapping[str, Any] | None:
     return said if isinstance(said, Mapping) and said.get("points") and said.get("band_ratio") else None
 
 
+def estimate_facts(said: object) -> tuple[tuple[str, str], ...]:
+    """Return what a run's estimate rests on, as facts; its calibration's networks are the page's."""
+    if not isinstance(said, Mapping):
+        return ()
+    facts = []
+    if "calibration" in said:
+        what = f"{said['calibration']} of {said['taken_on']}, {said['precision']}, by {said['by']}"
+        facts.append(("estimate from", what))
+    elif "problem" in said:
+        facts.append(("estimate", f"none: {said['problem']}"))
+    counts = said.get("features")
+    if isinstance(counts, Mapping):
+        facts.append(("counted for it", "; ".join(f"{_words(k)}: {_number(v)}" for k, v in counts.items())))
+    return tuple(facts)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _number(value: object) -> str:
+    """Return a count with its thousands apart; those of several levels of cache, the first level's first."""
+    if isinstance(value, list | tuple):
+        return ", ".join(_number(one) for one in value)
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)
+
+
 def panel_of(fit: Agreement) -> Panel:
     """Return a fit's drawing: its networks about the line on which estimate and board agree."""
     worst = max(fit.points, key=lambda network: abs(fit.error_ratio(network)))

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.model import Condition, DeviceFacts, Run, Scope
 from harness.report.data import ReportData
+from harness.report.estimates import estimate_facts
 from harness.report.wording import Badge, runtime_of, when
 from harness.units import counted, format_duration, format_quantity
 
@@ -82,7 +83,12 @@ def run_view(number: int, run: Run) -> RunView:
             ("artifact sha256", run.artifact_sha256 or "–"),
             ("runtime", runtime_of(run)),
             ("threads", str(run.threads)),
-            *((f"setting {key}", _plain(value, key)) for key, value in run.settings.items() if key != "soak"),
+            *(
+                (f"setting {key}", _plain(value, key))
+                for key, value in run.settings.items()
+                if key not in ("soak", "estimate")
+            ),
+            *estimate_facts(run.settings.get("estimate")),
             *(
                 (
                     f"series {s.name}, {s.arm or f'batch {s.batch_size}'}",
