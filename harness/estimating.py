@@ -73,6 +73,12 @@ def is_estimated(bench: Bench) -> bool:
     return bench.time_fidelity is Fidelity.VIRTUAL
 
 
+def virtual_median_ns(seen: Observation) -> float | None:
+    """Return the median latency on the virtual clock, in ns; None where there is none."""
+    p50 = next((m for m in seen.measurements if m.metric == VIRTUAL_METRIC), None)
+    return p50.value if p50 is not None and p50.fidelity is Fidelity.VIRTUAL else None
+
+
 def with_estimate(
     seen: Observation,
     bench: Bench,

@@ -149,7 +149,8 @@ def _single_stream(task: Task) -> Observation:
     # first: a broken file is told before the time for measuring is spent
     known = estimating.known_calibrations(task.session.options.reports_dir)
     seen = measure_single_stream(task.bench, task.in_doubt)
-    features, why_not = counting.count_features(task.bench, known)
+    median_ns = estimating.virtual_median_ns(seen)
+    features, why_not = counting.count_features(task.bench, known, median_ns)
     why_not = task.session.workbench.why_no_counts(task.target.device) or why_not
     return estimating.with_estimate(
         seen,

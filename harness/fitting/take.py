@@ -135,10 +135,11 @@ def count(workbench: Workbench, device: Device, model: PlanModel) -> Counted:
     wrong = [f"{c.name}: {c.observed}, expected {c.expected}" for c in seen.conditions if c.ok is False]
     if wrong:
         raise HostSetupError("; ".join(wrong), where=f"{device.name}: {model.name}")
-    features, why = counting.read_features(bench)
+    p50_ms = _p50_ms(seen, bench)
+    features, why = counting.read_features(bench, p50_ms * NS_PER_MS)
     if features is None:
         raise HostSetupError(workbench.why_no_counts(device) or why, where=f"{device.name}: {model.name}")
-    return Counted(features, _p50_ms(seen, bench))
+    return Counted(features, p50_ms)
 
 
 def _counted(piece: Piece, pieces: Pieces) -> Counted:

@@ -82,7 +82,9 @@ class Place:
         monkeypatch.setattr(fit_command, "Workbench", lambda *args: Workbench(self, args[3]))
         monkeypatch.setattr(fit_command, "_now", lambda: self.now)
         monkeypatch.setattr(take, "measure_single_stream", self._measure)
-        monkeypatch.setattr(counting, "read_features", lambda bench: (self.network(bench).features, ""))
+        monkeypatch.setattr(
+            counting, "read_features", lambda bench, virtual_ns=None: (self.network(bench).features, "")
+        )
         monkeypatch.setattr(counting, "plugin_for", lambda device, profile: (["-plugin"], ""))
         monkeypatch.setattr(plugins, "build_plugin", lambda: Path("plugins/1a2b/count.so"))
         monkeypatch.setattr(runtimes, "environment", lambda *_: SimpleNamespace(sha256="e"))

@@ -17,11 +17,11 @@ from harness.progress import Progress
 
 NOP = "d503201f"
 HEADER = "H 1 2\n"
-WINDOW = f"W {{}}\nB {{}} 1000 {NOP}{NOP}\nC {{}} 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\nE\n"
+WINDOW = f"W {{}}\nB {{}} 1000 {NOP}{NOP}\nC {{}} {{}} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\nE\n"
 
 
 def window(number: int, passes: int = 5) -> str:
-    return WINDOW.format(number, number, number).replace(" 5 ", f" {passes} ", 1)
+    return WINDOW.format(number, number, number, passes)
 
 
 def device(estimate="counts", cpu="cortex-a72", **more) -> Device:
@@ -147,10 +147,32 @@ def test_counts_whose_bytes_differ_do_not_agree():
 def test_counts_that_never_agree_are_told(tmp_path):
     path = tmp_path / "counts.txt"
     path.write_text(HEADER)
-    marks = iter([window(number, 500_000 * 2**number) for number in range(5)])
+    marks = iter([window(number, 500_000 * 2**number) for number in range(8)])
     features, why = counting.read_features(bench(path, marks=marks))
     assert features is None
-    assert why == "what was counted differs from call to call: 1, 2, 4, 8, 16 million instructions"
+    told = "1, 2, 4, 8, 16, 32, 64, 128 million instructions"
+    assert why == f"what was counted differs from call to call: {told}"
+
+
+@pytest.mark.parametrize("passes", [(3_000_000, 3_000_000, 1_250_000, 1_250_000), (1_250_000, 1_250_000)])
+def test_counts_that_agree_in_holding_another_program_are_not_the_models(tmp_path, passes):
+    path = tmp_path / "counts.txt"
+    path.write_text(HEADER)
+    marks = iter([window(number, count) for number, count in enumerate(passes)])
+    features, why = counting.read_features(bench(path, marks=marks), 2.49e6)
+    assert why == ""
+    assert features is not None
+    assert features.instructions == 2_500_000
+
+
+def test_a_board_that_is_never_alone_has_no_counts(tmp_path):
+    path = tmp_path / "counts.txt"
+    path.write_text(HEADER)
+    marks = iter([window(number, 3_000_000) for number in range(counting.MOST_COUNTS)])
+    features, why = counting.read_features(bench(path, marks=marks), 2.49e6)
+    assert features is None
+    assert why.startswith("other programs' instructions were counted too: 6, 6,")
+    assert why.endswith("6 million, and a call of 2.49 ms has at most 2.49")
 
 
 def test_a_machine_without_the_plugin_is_told(tmp_path):
