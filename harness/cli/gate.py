@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from harness import gate as gates
 from harness import plan as plans
 from harness.cli.options import add_command, session_folder
 from harness.errors import ConfigError
-from harness.model import Plan, Release, Result, Run
+from harness.model import Plan, Release, Result, Run, Verdict
 from harness.store import StoredSession, read_session
 
 
@@ -60,7 +61,19 @@ def _text(release: Release, results: list[Result], runs: list[Run]) -> str:
     lines = [f"release {release.verdict.value}"]
     lines += [f"  missing: {m}" for m in release.missing]
     lines += [f"  {r}" for r in release.reasons]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_judged(results)]) + "\n"
+
+
+def _judged(results: list[Result]) -> list[str]:
+    """Return a line for each model and unit that says how many of its numbers were judged, and as what."""
+    places: dict[str, Counter[Verdict]] = {}
+    for r in results:
+        if r.verdict is not Verdict.NOT_JUDGED:
+            places.setdefault(f"{r.model} on {r.device_name}", Counter())[r.verdict] += 1
+    return [
+        f"  judged: {place}: {', '.join(f'{counts[v]} {v.value}' for v in Verdict if counts[v])}"
+        for place, counts in places.items()
+    ]
 
 
 def _json(release: Release, results: list[Result], runs: list[Run]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -483,3 +484,12 @@ def test_a_folder_of_the_hosts_that_fails_is_named(capsys, place, monkeypatch):
     assert code == 75
     assert str(place / "file") in err
     assert "Not a directory" in err
+
+
+def test_the_gate_says_what_its_verdict_rests_on(capsys, place):
+    a_session(place)
+    _, out, _ = call(capsys, "gate", "one")
+    (line,) = [
+        line for line in out.splitlines() if line.startswith("  judged: digits_fp32_onnx on rpi4-emulated")
+    ]
+    assert re.search(r": \d+ PASS", line)
