@@ -29,9 +29,10 @@ FILE = "counts.txt"  # in the machine's folder
 # store bytes out of proportion: 2% more instructions came with 9% more of them.
 AGREE_RATIO = 0.02  # chosen: counts of one model on a quiet board differ by less than 0.5% (measured)
 MOST_COUNTS = 8  # chosen
-# Two counts that both hold another's instructions can agree: those of a model of 2.5 million came to an estimate
-# of 5.7 instead of 1.6 ms. The clock goes a nanosecond an instruction, those of the kernel included: a call of
-# the model alone has no more than its median took, but for spread and what the marks cost (both chosen).
+# Two counts that both hold another's instructions can agree: those of a model of 2.5 million came to an
+# estimate of 5.7 instead of 1.6 ms. The clock goes a nanosecond an instruction, those of the kernel included:
+# a call of the model alone has no more than its median took, but for spread and what the marks cost (both
+# chosen).
 EXCESS_RATIO = 0.1
 EXCESS_INSTRUCTIONS = 50_000
 # Four calls are made a count, two of them with the plugin at work, each 5 to 10 times as long as a plain one
