@@ -11,6 +11,8 @@ import pytest
 
 from harness import plugin
 from harness.cli.main import build_parser
+from harness.plan import load_plan
+from harness.registry import load_registry, select
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*/*.md")])
@@ -105,3 +107,15 @@ def anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def test_the_tutorials_plan_loads(tmp_path):
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    plan, devices = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    starter = ROOT / "harness" / "starter"
+    for name, more in (("suites/release.toml", plan), ("devices.toml", devices)):
+        path = tmp_path / Path(name).name
+        path.write_text((starter / name).read_text(encoding="utf-8") + "\n" + more, encoding="utf-8")
+    assert [model.name for model in load_plan(tmp_path / "release.toml").models] == ["digits"]
+    found = load_registry(tmp_path / "devices.toml")
+    assert [device.name for device in select(found, "rpi4")] == ["rpi4-01"]
