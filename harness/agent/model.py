@@ -83,6 +83,7 @@ class Model:
         answer: Dict[str, Any] = {
             "load_time_ns": getattr(session, "load_time_ns", elapsed),
             "signature": {"inputs": list(session.inputs), "outputs": list(session.outputs)},
+            "in_process": not hasattr(session, "timed_run") and not hasattr(session, "summarise"),
         }
         if hasattr(session, "is_quantised"):
             answer["quantised"] = bool(session.is_quantised())

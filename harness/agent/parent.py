@@ -265,8 +265,10 @@ class Parent:
         if frame.type == "result":
             if pending.op == "start":
                 args["pid"] = child.process.pid
-            if pending.op == "load" and isinstance(args.get("measured_pid"), int):
-                child.measured_pid = args["measured_pid"]
+            if pending.op == "load":
+                child.in_process = args.get("in_process") is True
+                if isinstance(args.get("measured_pid"), int):
+                    child.measured_pid = args["measured_pid"]
             if "arrays" in args:
                 args["sha256"] = hashlib.sha256(frame.payload).hexdigest()
         answer = Frame(frame.id, frame.type, pending.request.op, args, frame.payload)

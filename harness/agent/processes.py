@@ -23,6 +23,8 @@ STDERR_TAIL_BYTES = 16 << 10
 TERM_GRACE_S = 2.0
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48 SGR: runtimes colour their logs
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What calls a loaded model over and over: nothing waits, so that no time can fly meanwhile
+_CLOSED_LOOPS = ("measure", "count", "duet")
 # how many threads maths libraries start when they are loaded; the runtime itself is told at `load`
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -47,6 +49,7 @@ class ChildProcess:
         oom_kills: Optional[int],
         cgroup: Optional[Cgroup] = None,
         busy_loop: Optional[BusyLoop] = None,
+        has_quota: bool = False,
     ) -> None:
         assert process.stdin is not None  # all three were asked for
         assert process.stdout is not None
@@ -61,6 +64,9 @@ class ChildProcess:
         self.decoder = Decoder()
         self._pending: Optional[Pending] = None
         self._busy_loop = busy_loop
+        self._has_quota = has_quota
+        self._loop_stands = False
+        self.in_process = False  # a model is loaded, and runs in this process
         self.measured_pid = process.pid  # another where the adapter runs the model in a process of its own
         self.model_path = ""  # of the model that it was told to load
         self.cgroup = cgroup
@@ -75,12 +81,21 @@ class ChildProcess:
 
     @pending.setter
     def pending(self, pending: Optional[Pending]) -> None:
-        if self._busy_loop is not None and (pending is None) != (self._pending is None):
-            if pending is not None:
-                self._busy_loop.stop()
-            else:
-                self._busy_loop.go()
         self._pending = pending
+        self._let_loop_stand(pending is not None and self._suffers(pending.op))
+
+    def _suffers(self, op: str) -> bool:
+        """Return whether the busy loop would lie to this op: see there."""
+        return self._has_quota or (self.in_process and op in _CLOSED_LOOPS)
+
+    def _let_loop_stand(self, stands: bool) -> None:
+        if self._busy_loop is None or stands == self._loop_stands:
+            return
+        self._loop_stands = stands
+        if stands:
+            self._busy_loop.stop()
+        else:
+            self._busy_loop.go()
 
     def read_stderr(self) -> bool:
         """Take what is on its stderr now; return whether it is still open."""
@@ -113,9 +128,7 @@ class ChildProcess:
 
     def close(self) -> None:
         """Close the pipes of an ended process, and remove its cgroup."""
-        if self._pending is not None and self._busy_loop is not None:
-            self._busy_loop.go()
-            self._busy_loop = None
+        self._let_loop_stand(False)
         if self.cgroup is not None:
             self.cgroup.remove()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -212,7 +225,7 @@ def start_process(
     argv = [sys.executable, "-I", "-S", location, "child"]
     oom_kills = probes.oom_kills()
     if limits is None:
-        return ChildProcess(name, _popen(argv, env), oom_kills)
+        return ChildProcess(name, _popen(argv, env), oom_kills, None, busy_loop)
     cgroup = cgroups.create(limits)
     try:
         entry = cgroup.open_entry()
@@ -232,7 +245,7 @@ def start_process(
         cgroup.remove()
         raise Fault("unsupported", "%s can't be used: %s" % (cgroup.path, error)) from None
     has_quota = limits.cpu_quota_us is not None
-    return ChildProcess(name, process, oom_kills, cgroup, busy_loop if has_quota else None)
+    return ChildProcess(name, process, oom_kills, cgroup, busy_loop, has_quota)
 
 
 def _popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,6 +66,24 @@ def test_a_schedule_holds_on_one_core(pair: list[Child]) -> None:
     block = pair[0].paced(np.arange(10) * 20_000_000, spin_ns=10**9, timeout_s=LONG_S)
     assert block.ended_by == "schedule"
     assert np.median(block.start_ns - block.due_ns) < 100_000
+
+
+def loop_state(connection: QemuConnection) -> str:
+    argv = ["sh", "-c", "cat /proc/$(cat /run/hil/spin.pid)/stat"]
+    stat = connection.run(argv, timeout_s=LONG_S).stdout
+    return stat.decode().rpartition(")")[2].split()[0]
+
+
+def test_the_busy_loop_takes_no_turn_in_what_is_timed(connection: QemuConnection, pair: list[Child]) -> None:
+    # it took 4 ms of one call every 1.3 s
+    with ThreadPoolExecutor(1) as pool:
+        measured = pool.submit(pair[0].measure, iterations=2000, warmup_max=8, timeout_s=LONG_S)
+        states = {"R"}
+        while "T" not in states and not measured.done():
+            states.add(loop_state(connection))
+        assert measured.result().latency_ns.size == 2000
+    assert "T" in states
+    assert loop_state(connection) == "R"
 
 
 # holds memory that huge pages could be made of, and prints how often khugepaged ran: at first, and 40 s later

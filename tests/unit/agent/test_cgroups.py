@@ -271,37 +271,63 @@ def state(process: subprocess.Popen[bytes]) -> str:
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def becomes(process: subprocess.Popen[bytes], *wanted: str) -> bool:
-    end = time.monotonic() + 10
+def becomes(process: subprocess.Popen[bytes], *wanted: str, within_s: float = 10.0) -> bool:
+    end = time.monotonic() + within_s
     while time.monotonic() < end:
         if state(process) in wanted:
             return True
     return False
 
 
-def test_the_busy_loop_stands_still_while_a_child_with_a_quota_works(
-    tmp_path: Path, sleeper: subprocess.Popen[bytes]
-) -> None:
-    loop = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    try:
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that the file of the busy loop names."""
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
         (tmp_path / "run/hil").mkdir(parents=True)
-        (tmp_path / "run/hil/spin.pid").write_text(f"{loop.pid}\n")
-        busy_loop = BusyLoop(Probes(str(tmp_path)))
-        child = ChildProcess("c", sleeper, None, None, busy_loop)
-        request = Pending(Frame(1, "request", "child", {}, b""), "measure", 5.0)
-        child.pending = request
+        (tmp_path / "run/hil/spin.pid").write_text(f"{process.pid}\n")
+        yield process
+        process.kill()
+
+
+def pending(op: str) -> Pending:
+    return Pending(Frame(1, "request", "child", {}, b""), op, 5.0)
+
+
+def test_the_busy_loop_stands_still_while_a_child_with_a_quota_works(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], loop: subprocess.Popen[bytes]
+) -> None:
+    busy_loop = BusyLoop(Probes(str(tmp_path)))
+    child = ChildProcess("c", sleeper, None, None, busy_loop, has_quota=True)
+    for op in ("load", "measure"):
+        child.pending = pending(op)
         assert becomes(loop, "T")
         child.pending = None
         assert becomes(loop, "S", "R")
-        child.pending = request
+    child.pending = pending("measure")
+    assert becomes(loop, "T")
+    sleeper.kill()
+    sleeper.wait()
+    child.close()  # it died at work
+    assert becomes(loop, "S", "R")
+    loop.send_signal(signal.SIGSTOP)
+    busy_loop.reset()  # as an agent does that finds it so
+    assert becomes(loop, "S", "R")
+
+
+def test_the_busy_loop_stands_still_while_a_child_calls_its_model_over_and_over(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], loop: subprocess.Popen[bytes]
+) -> None:
+    child = ChildProcess("c", sleeper, None, None, BusyLoop(Probes(str(tmp_path))))
+    child.pending = pending("measure")  # of a command: the child waits for it
+    assert not becomes(loop, "T", within_s=0.1)
+    child.pending = None
+    child.in_process = True
+    for op in ("measure", "count", "duet"):
+        child.pending = pending(op)
         assert becomes(loop, "T")
-        sleeper.kill()
-        sleeper.wait()
-        child.close()  # it died at work
+        child.pending = None
         assert becomes(loop, "S", "R")
-        loop.send_signal(signal.SIGSTOP)
-        busy_loop.reset()  # as an agent does that finds it so
-        assert becomes(loop, "S", "R")
-    finally:
-        loop.kill()
-        loop.wait()
+    for op in ("load", "paced"):  # a wait for the disk, or for a call that is due
+        child.pending = pending(op)
+        assert not becomes(loop, "T", within_s=0.1)
+        child.pending = None
