@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.model import Device
 from harness.progress import Progress
 from harness.remote.soak import SoakStatus
 from harness.soak import attach as attaching
+from harness.soak import machines
 from harness.soak.conclude import conclude, stored_in
 from harness.soak.glance import Contact, Glance, compute_glance, of_session
 from harness.soak.ledger import Ledger, list_ledgers
@@ -158,6 +159,7 @@ def _by_ledger(
         stored="" if stored is None else str(stored),
         raw_gone=gone,
     )
+    glance = replace(glance, ledger=str(ledger.folder))
     return glance if kept is None else of_session(glance, kept[1])
 
 
@@ -167,7 +169,14 @@ def _contact(ledger: Ledger | None, status: SoakStatus | None, problem: str) -> 
     ago_s = max(0.0, time.time() - at_ns / 1e9) if isinstance(at_ns, int) else None
     if status is not None:
         return Contact(0.0, ago_s, status.raw)
-    return Contact(ago_s, ago_s, seen, problem)
+    lost = ledger is not None and _is_lost(ledger)
+    return Contact(ago_s, ago_s, seen, problem, lost)
+
+
+def _is_lost(ledger: Ledger) -> bool:
+    """Return whether a soak was on an emulated machine that isn't up any more."""
+    about = ledger.read_device()
+    return about.get("kind") == "qemu" and machines.is_gone(str(about.get("device")))
 
 
 def look_at_all(args: argparse.Namespace) -> tuple[list[Glance], HarnessError | None]:
@@ -206,7 +215,9 @@ def attach(known: Known, reports: Path, folder: Path | None, *, take_over: bool)
     ledger = ledger_of(known)
     progress = Progress(sys.stderr)
     device = None
-    if stored_in(ledger.folder) is None:
+    # one whose end is here needs its device no more, and an emulated one has none then
+    whole = _is_lost(ledger) and read_table(ledger.folder).ended is not None
+    if stored_in(ledger.folder) is None and not whole:
         device = _device(known)
         try:
             with progress.step(f"soak {ledger.soak_id}"):

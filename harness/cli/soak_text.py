@@ -10,7 +10,7 @@ from harness.model import SoakEvent, SoakSettings, Verdict
 from harness.report.wording import when
 from harness.soak.attach import Stopped
 from harness.soak.conclude import Concluded
-from harness.soak.glance import UNCOLLECTED, Glance, StreamGlance
+from harness.soak.glance import LOST, UNCOLLECTED, Glance, StreamGlance
 from harness.soak.heard import OVERDUE, SILENT, Heard
 from harness.soak.tally import reached
 from harness.units import counted, format_bytes, format_duration, format_ns, format_ratio
@@ -24,6 +24,7 @@ _MARK = {
     "dead": "RUNNER GONE",
     "unknown": "NOTHING RECORDED YET",
     "unreachable": "OUT OF REACH",
+    LOST: "LOST",
     UNCOLLECTED: "NOT COLLECTED YET",
 }
 
@@ -65,7 +66,7 @@ def table_row(g: Glance, heard: Heard) -> tuple[str, ...]:
     errors = sum(sum(s.errors.values()) for s in g.streams)
     share = min(1.0, g.reached_s / g.duration_s)
     far = f"{reached(g.reached_s, g.duration_s)} ({100 * share:.0f}%)"
-    state = late or ("RUNNER GONE" if g.state == "dead" else g.state)
+    state = late or (_MARK[g.state] if g.state in ("dead", LOST) else g.state)
     return (g.soak_id, state, _seen(g, heard), g.device, models, far, str(errors), stored)
 
 
@@ -111,6 +112,8 @@ def _progress(g: Glance) -> str:
 
 def _last_seen(g: Glance) -> str:
     ago = g.contact.seen_ago_s
+    if g.state == LOST:
+        return "Below is what was collected before." if g.windows else "Nothing was collected before."
     if ago is None:
         return "This host has never seen it: nothing is known of it here."
     goes_on = "the soak goes on there without this host"
@@ -193,6 +196,11 @@ def _next(g: Glance) -> str:
         return f"nothing: it is judged and stored in {os.path.relpath(g.stored)}"
     if g.ended is not None or g.state == "ended":
         return f"it ended ({g.ended or 'see its end there'}); `{attach}` fetches, judges and stores it"
+    if g.state == LOST:
+        return (
+            f"the emulated machine of {g.device} is gone, and what wasn't collected with it; remove "
+            f"{os.path.relpath(g.ledger)} to forget it"
+        )
     if g.state == "dead":
         return f"`{attach}` starts its runner again, where its settings allow that, and collects"
     if g.state == UNCOLLECTED:

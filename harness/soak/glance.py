@@ -19,6 +19,7 @@ FIRST_S = 3600.0  # what "now" is compared with: the first hour
 RECENT_S = 900.0  # what "now" is: the last quarter of an hour (chosen), at least one window
 MIN_SLOPE_POINTS = 8  # chosen: a line through fewer says nothing
 UNCOLLECTED = "uncollected"  # the state of one that this host has started and not asked about since
+LOST = "lost"  # its emulated machine is gone, and its end isn't here
 MIN_SLOPE_S = 1800.0  # chosen: in less, a process that still warms up looks like a leak
 
 Floats = npt.NDArray[np.float64]
@@ -45,12 +46,16 @@ class StreamGlance:
 
 @dataclass(frozen=True)
 class Contact:
-    """What is known of the device. `seen_ago_s` None: never; `problem`: why it can't be reached now."""
+    """What is known of the device. `seen_ago_s` None: never; `problem`: why it can't be reached now.
+
+    `lost`: it was an emulated machine that is gone.
+    """
 
     seen_ago_s: float | None
     collected_ago_s: float | None = None  # by this host's clock
     status: Mapping[str, Any] = field(default_factory=dict)  # its last soak_status
     problem: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Glance:
     soak_id: str
     device: str
     compressed: bool
-    state: str  # running, ended, dead, unknown (nothing recorded yet), unreachable, or UNCOLLECTED
+    state: str  # running, ended, dead, unknown (nothing recorded yet), unreachable, UNCOLLECTED or LOST
     duration_s: float
     reached_s: float  # soak time of the last window that is known
     observed_s: float
@@ -83,6 +88,7 @@ class Glance:
     started_at: str = ""  # ISO 8601, UTC; "" where the spec doesn't say
     stored: str = ""  # the session that has it already
     raw_gone: bool = False  # it is stored, and its segments aren't here any more
+    ledger: str = ""  # this host's folder of it
 
 
 def compute_glance(
@@ -146,6 +152,8 @@ def state_of(table: SoakTable, contact: Contact) -> str:
     """Return one word: what the table shows for certain, else what the device said last."""
     if table.ended is not None:
         return "ended"
+    if contact.lost:
+        return LOST
     if contact.problem:
         return "unreachable"
     return str(contact.status.get("state") or UNCOLLECTED)

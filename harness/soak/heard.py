@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from harness.soak.glance import UNCOLLECTED, Glance
+from harness.soak.glance import LOST, UNCOLLECTED, Glance
 from harness.units import format_duration
 
 # A collector visits each minute at most, each two minutes where visits fail; from so long on an absence is
@@ -39,7 +39,7 @@ def heard_of(glance: Glance, now: datetime.datetime) -> Heard:
     age_s = glance.contact.seen_ago_s
     if glance.stored:
         return Heard(None)
-    if glance.state == "ended":
+    if glance.state in ("ended", LOST):
         return Heard(age_s)
     since_s = age_s if age_s is not None else _since_start_s(glance, now)
     if since_s is None:

@@ -87,6 +87,11 @@ def ensure_machine(
     return True
 
 
+def is_gone(name: str) -> bool:
+    """Return whether an emulated unit has no machine up: a soak on it went with it, and with its disk."""
+    return _info(name) is None
+
+
 def note_soak(device: Device, soak_id: str) -> None:
     """Note on an emulated unit's machine that a soak is on it, for `require_no_soak`."""
     if device.kind == "qemu":

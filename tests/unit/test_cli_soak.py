@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -15,7 +17,7 @@ from support.soak_ledgers import ABOUT, make_ledger
 from harness.cli.main import main
 from harness.errors import ConnectionLost
 from harness.soak.about import About, about_to_plain
-from harness.soak.conclude import conclude
+from harness.soak.conclude import conclude, stored_in
 from harness.soak.ledger import Ledger
 
 DEVICES = """
@@ -144,3 +146,33 @@ def test_one_whose_session_lacks_it_too_claims_no_numbers(stored, capsys):
     assert "Its raw segments are gone from this host; its session doesn't have it either." in shown
     (main_row,) = [line for line in shown.splitlines() if line.startswith("main ")]
     assert main_row.split("closed")[1].split()[:2] == ["–", "–"]
+
+
+def on_a_machine(ledger: Ledger) -> Ledger:
+    """Have a ledger be of an emulated unit, whose machine isn't up."""
+    path = ledger.folder / "device.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "qemu", "device": "pi"}))
+    return ledger
+
+
+@pytest.fixture
+def no_machine(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HIL_HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+def test_one_whose_emulated_machine_is_gone_is_lost_and_how_to_forget_it_is_said(soaks, no_machine, capsys):
+    ledger = on_a_machine(make_ledger(soaks, spools.short_soak(9)[:-1]))
+    row, note = say(capsys, "soak", "list").splitlines()[-2:]
+    assert row.split()[1] == "LOST"
+    assert f"remove {os.path.join('reports', 'soaks', ledger.soak_id)} to forget it" in note
+    shown = say(capsys, "soak", "status", ledger.soak_id)
+    assert "LOST" in shown.splitlines()[0]
+    assert "Below is what was collected before." in shown
+
+
+def test_one_that_is_here_to_its_end_is_stored_without_its_machine(soaks, no_machine, capsys, monkeypatch):
+    monkeypatch.setattr("harness.report.write_report", lambda folder: None)
+    ledger = on_a_machine(make_ledger(soaks))
+    assert "ended" in say(capsys, "soak", "list").splitlines()[1]
+    assert f"{ledger.soak_id}: PASS" in say(capsys, "soak", "attach", ledger.soak_id)
+    assert stored_in(ledger.folder) is not None
