@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.bench import eventually
-from support.repository import TIMEOUT_S, Repository
+from support.repository import Repository
 from support.soaking import check_calls
 from support.sshd import Sshd
 from support.tiny import MODELS
@@ -51,11 +50,6 @@ def soaks(root: Path) -> list[Path]:
     return sorted((root / "reports" / "soaks").glob("*"))
 
 
-def until_collected(theirs: Repository) -> None:
-    """Wait until a soak's first segment is here."""
-    assert eventually(lambda: any((theirs.root / "reports" / "soaks").glob("*/segments/*.seg")), TIMEOUT_S)
-
-
 def test_a_soak_runs_beside_nothing_else_and_its_session_passes(theirs, capsys):
     for duration_s in (3, 12, 48):
         done = theirs.pytest("--device", "local", "--soak", f"{duration_s}s", "--model", "tiny")
@@ -87,7 +81,7 @@ def test_a_soak_runs_beside_nothing_else_and_its_session_passes(theirs, capsys):
 
 def test_ctrl_c_leaves_it_running_and_attach_ends_it(theirs, capsys):
     running = theirs.start("--device", "local", "--soak", "6s", "--model", "tiny")
-    until_collected(theirs)
+    running.wait_for_match(theirs.root / "reports" / "soaks", "*/segments/*.seg")
     running.interrupt()
     left = running.finish()
     assert left.returncode == 2, left.output
@@ -160,7 +154,7 @@ def test_an_alert_is_told_and_ends_it(theirs, capsys):
 
 def test_kill_minus_9_of_the_collector(theirs, capsys):
     running = theirs.start("--device", "local", "--soak", "5s", "--model", "tiny")
-    until_collected(theirs)
+    running.wait_for_match(theirs.root / "reports" / "soaks", "*/segments/*.seg")
     running.signal(signal.SIGKILL)
     running.finish()
     (ledger,) = soaks(theirs.root)
@@ -247,7 +241,7 @@ def over_ssh(theirs: Repository, sshd: Sshd) -> None:
 def test_over_ssh_a_cut_link_loses_nothing_and_the_board_is_left_clean(theirs, sshd):
     over_ssh(theirs, sshd)
     running = theirs.start("--device", "board", "--soak", "8s", "--model", "tiny")
-    until_collected(theirs)
+    running.wait_for_match(theirs.root / "reports" / "soaks", "*/segments/*.seg")
     sshd.end_sessions()
     done = running.finish()
     assert done.returncode == 0, done.output

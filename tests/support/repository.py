@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,20 +62,26 @@ class Running:
 
     def wait_for(self, path: Path, within_s: float = TIMEOUT_S) -> None:
         """Wait until a file is there. Raises TimeoutError, with what pytest said, where it isn't in time."""
-        end = time.monotonic() + within_s
-        while not path.exists():
-            if time.monotonic() > end or self.process.poll() is not None:
-                self.process.kill()
-                raise TimeoutError(f"no {path}; it said: {self.process.communicate()[0]}")
-            time.sleep(0.02)
+        self._wait_until(path.exists, str(path), within_s)
+
+    def wait_for_match(self, folder: Path, pattern: str, within_s: float = TIMEOUT_S) -> None:
+        """Wait until a file of this pattern is below `folder`."""
+        self._wait_until(lambda: any(folder.glob(pattern)), f"{pattern} in {folder}", within_s)
 
     def wait_for_any(self, folder: Path, *, min_bytes: int, within_s: float = TIMEOUT_S) -> None:
         """Wait until a file of at least `min_bytes` is in `folder`."""
+
+        def has_come() -> bool:
+            return folder.is_dir() and any(_size_bytes(path) >= min_bytes for path in folder.iterdir())
+
+        self._wait_until(has_come, f"{min_bytes} bytes in {folder}", within_s)
+
+    def _wait_until(self, condition: Callable[[], bool], what: str, within_s: float) -> None:
         end = time.monotonic() + within_s
-        while not (folder.is_dir() and any(f.stat().st_size >= min_bytes for f in _files(folder))):
+        while not condition():
             if time.monotonic() > end or self.process.poll() is not None:
                 self.process.kill()
-                raise TimeoutError(f"nothing in {folder}; it said: {self.process.communicate()[0]}")
+                raise TimeoutError(f"no {what}; it said: {self.process.communicate()[0]}")
             time.sleep(0.005)
 
     def finish(self) -> Finished:
@@ -88,8 +94,12 @@ class Running:
         return Finished(self.process.returncode, output, self.folder)
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file()]
+def _size_bytes(path: Path) -> int:
+    """Return how long a file is; 0 where it is none, or none any more."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 @dataclass(frozen=True)
