@@ -90,6 +90,14 @@ def test_a_second_request_does_not_cut_the_clean_up_short(measuring):
     assert_readable_and_partial(measuring.finish())
 
 
+def test_a_second_ctrl_c_is_no_traceback(measuring):
+    measuring.interrupt()
+    measuring.interrupt()
+    done = measuring.finish()
+    assert_readable_and_partial(done)
+    assert "Traceback" not in done.output, done.output
+
+
 def test_a_killed_session_can_be_read(measuring, tmp_path, capsys):
     measuring.signal(signal.SIGKILL)
     done = measuring.finish()
