@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,7 +139,8 @@ def test_a_temperature_that_hangs_judges_nothing(tmp_path):
 
 def test_every_number_says_what_it_stands_on(both):
     said = " ".join(row(both, "energy_per_inference_j")["reasons"])
-    assert "boundary: rail; device/hwmon/ltc4151/power1/power_w, 10 Hz" in said
+    # at the rate that was reached, which a busy host keeps below the 10 Hz asked for
+    assert re.search(r"boundary: rail; device/hwmon/ltc4151/power1/power_w, [0-9.]+ Hz", said)
     assert row(both, "energy_per_inference_j")["fidelity"] == "measured"
     run = next(r for r in both.runs() if r["suite"] == "power")
     names = {c["name"]: c["ok"] for c in run["conditions"]}
