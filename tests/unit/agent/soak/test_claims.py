@@ -163,7 +163,7 @@ def test_a_full_disk_with_nothing_to_lend_is_told(
     monkeypatch.setattr(folder_module, "write_whole", write_whole)
     told = fault(claims.claim, "desk", False, 120)
     assert told.kind == "no_space"
-    for part in (f"soak {folder.id} can't be claimed", folder.home, "bytes are free", "The soak goes on"):
+    for part in (f"soak {folder.id} can't be claimed", folder.home, "bytes are free", "It goes on"):
         assert part in str(told)
 
 
