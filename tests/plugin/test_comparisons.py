@@ -387,7 +387,8 @@ def test_two_sessions_are_compared_by_their_numbers(theirs, beside, capsys):
     p50 = rows["latency_p50_ns", "single_stream", 1]
     assert p50["margin"] == 0.5
     assert (p50["comparison"]["value"], p50["comparison"]["method"]) == (1.0, "recorded")
-    assert (found["only"], found["notes"], found["doubts"]) == ([], [], [])
+    said = [f"A and B are the same: {beside.summary()['session_id']}"]
+    assert (found["only"], found["notes"], found["doubts"]) == ([], said, [])
     assert harness(theirs, "compare", folder, folder) == 10
     text = capsys.readouterr().out
     assert text.startswith("INCONCLUSIVE: ")
