@@ -86,7 +86,7 @@ def _doubts(m: Measurement, run: Run) -> tuple[str, ...]:
     row = METRICS.get(m.metric)
     if row is None or row.kind not in TIMED_KINDS:
         return ()
-    return tuple(f"{c.name} was {c.observed}, expected {c.expected}" for c in run.conditions if c.ok is False)
+    return tuple(f"{c.name}: {c.observed}, expected {c.expected}" for c in run.conditions if c.ok is False)
 
 
 def key_of(m: Measurement) -> Key:

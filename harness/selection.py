@@ -100,7 +100,10 @@ def _model(plan: Plan, text: str) -> PlanModel:
                 f"`{name}` is no model of the plan{nearest(name, by_name)}",
                 next_step=f"Name it in the plan as models.{name}, or give the file alone: --model {file}.",
             )
-        raise ConfigError(f"no such model file or plan model: {text}{_hint(text, by_name)}")
+        raise ConfigError(
+            f"no such model file or plan model: {text}{_hint(text, by_name)}",
+            next_step=f"Looked for it as {path}.",
+        )
     same = [m for m in plan.models if m.path.resolve() == path]
     if same:
         return same[0]

@@ -127,7 +127,11 @@ def _prepare(device_name: str, address: SshAddress, hermetic: bool) -> fabric.Co
     """Return an unopened fabric connection; fabric's own configuration files are left out."""
     identity = address.identity_path.expanduser() if address.identity_path is not None else None
     if identity is not None and not identity.is_file():
-        raise ConfigError(f"no identity file {identity}.", where=device_name)
+        raise ConfigError(
+            f"no identity file {identity}.",
+            where=device_name,
+            next_step="Correct `identity_path`, or leave it out: the keys of ssh-agent and ~/.ssh serve.",
+        )
     try:
         config = fabric.Config(lazy=True, ssh_config=SSHConfig()) if hermetic else fabric.Config(lazy=True)
         if not hermetic:
@@ -236,7 +240,8 @@ def _describe_refusal(
     return AuthenticationError(
         f"{what.rstrip('.')}.",
         where=device_name,
-        next_step=f"Set `user` and `identity` for this device, or install the key: ssh-copy-id {key}{target}",
+        next_step="Set `user` and `identity_path` for this device, or install the key: "
+        f"ssh-copy-id {key}{target}",
     )
 
 

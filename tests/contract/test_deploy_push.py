@@ -141,7 +141,7 @@ def test_one_file_stays_one_file_and_an_unknown_format_is_sent_as_it_is(home, tm
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["none.onnx"], "harness: FILE: no such model file or plan model: none.onnx\n"),
+        (["none.onnx"], "harness: FILE: no such model file or plan model: none.onnx. Looked for it as "),
         ([MODELS / "tiny.onnx", "--runtime", "ncn"], "--runtime: unknown runtime `ncn`; did you mean"),
         ([MODELS / "tiny.onnx", "--runtime", "litert"], "--runtime: litert runs none of the chosen models"),
         ([MODELS / "tiny.onnx", "--runtime-option", "fast=1"], "runtime `onnxruntime` has no option `fast`"),

@@ -138,7 +138,7 @@ def test_what_made_the_recorded_times_doubtful_makes_the_comparison_invalid():
     then = recorded(p50(9e6, 8.9e6, 9.1e6), size, conditions=(busy, fine))
     by_metric = {c.metric: c for c in compare_recorded(a_run(p50(), size), then)}
     time = by_metric["latency_p50_ns"]
-    assert time.invalid == ("in release, load was pressure 61%, expected at most 30%",)
+    assert time.invalid == ("in release, load: pressure 61%, expected at most 30%",)
     assert [r.verdict for r in results_of(_only(time), [])] == [Verdict.INVALID]
     assert by_metric["model_size_bytes"].invalid == ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..args import Args
 from ..busyloop import BusyLoop
@@ -21,24 +21,6 @@ from .folder import SoakFolder
 from .spec import Variant
 
 _CHUNK_BYTES = 1 << 20
-
-
-# The kernel's sum over mappings (smaps_rollup) leaves some out now and then while the process maps or unmaps
-# (seen on 6.1: 8 to 31 of 59 MB missing in 20 of 720 windows); its counter beside it (VmRSS) doesn't.
-WHOLE_RATIO, SLACK_BYTES, READ_TRIES = 0.95, 1 << 20, 4  # chosen; VmRSS is right to 64 pages a thread
-
-
-def read_whole(read: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """Return a reading of memory whose sum has all mappings, as `read` gives it; else the largest of some."""
-    best: Dict[str, Any] = {}
-    for _ in range(READ_TRIES):
-        found = read()
-        summed, counted = found.get("rss_bytes"), found.get("vm_rss_bytes")
-        if summed is None or counted is None or summed >= WHOLE_RATIO * counted - SLACK_BYTES:
-            return found
-        if not best or summed > best["rss_bytes"]:
-            best = found
-    return best
 
 
 class Happening(NamedTuple):
@@ -79,7 +61,7 @@ class Link:
     def memory(self) -> Dict[str, Any]:
         """Return what the probes read of its memory, threads and files; empty where it is just gone."""
         try:
-            return read_whole(lambda: read_memory(self.child, self._world.probes))
+            return read_memory(self.child, self._world.probes)
         except Fault:
             return {}
 

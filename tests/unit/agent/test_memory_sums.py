@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.agent.soak.links import READ_TRIES, read_whole
+from harness.agent.probes import READ_TRIES, read_whole
 
 MB = 1 << 20
 
