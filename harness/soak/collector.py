@@ -104,6 +104,8 @@ class PowerCycles(Protocol):
 
     def run_due(self, ledger: Ledger, t_ns: int) -> bool: ...
 
+    def next_due_ns(self, t_ns: int) -> int | None: ...
+
 
 def this_holder() -> str:
     """Return how this process calls itself to other collectors: user@host pid N."""
@@ -337,9 +339,11 @@ class Collector:
         return lost_s
 
     def _pause_s(self, visit: Visit | None) -> float:
-        """Return the wait until the next visit: less where the soak's end is near, more after failures."""
+        """Return the wait until the next visit: less near the end or a power cycle, more after failures."""
         if visit is not None:
-            left_s = visit.status.duration_ns / NS_PER_S - visit.t_s
+            cycle_ns = self._power.next_due_ns(visit.status.t_ns) if self._power is not None else None
+            due_ns = visit.status.duration_ns if cycle_ns is None else cycle_ns
+            left_s = due_ns / NS_PER_S - visit.t_s
             speed = self._speed(visit.t_s)
             soon_s = self._settings.first_poll_s if speed is None else left_s / speed + SHORTEST_POLL_S
             return min(self._settings.poll_s, max(SHORTEST_POLL_S, soon_s))

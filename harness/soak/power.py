@@ -75,6 +75,11 @@ class PowerSchedule:
         ledger.add_event("power_on", t_ns, f"power cycle {number}", {"number": number})
         return True
 
+    def next_due_ns(self, t_ns: int) -> int | None:
+        """Return when after soak time `t_ns` the power is cut next; None: not any more."""
+        due_ns = (t_ns // self._every_ns + 1) * self._every_ns
+        return due_ns if due_ns < self._duration_ns else None
+
     def recover(self, ledger: Ledger, t_ns: int) -> bool:
         """Switch on what a collector that broke off half-way has left off; return whether that was needed."""
         if self._switch.is_on():

@@ -113,6 +113,32 @@ def test_a_compressed_soak_is_visited_at_its_own_pace(tmp_path: Path, world: Wor
     assert world.slept == pytest.approx([5.0, 10.0, 3 / 0.4 + 1])
 
 
+class Cycles:
+    """Power cycles every 4 s, made as soon as one is due; `made` has the soak times, in s."""
+
+    def __init__(self) -> None:
+        self.made: list[float] = []
+
+    def run_due(self, ledger: Ledger, t_ns: int) -> bool:
+        if t_ns // (4 * 10**9) <= len(self.made):
+            return False
+        self.made.append(t_ns / 1e9)
+        return True
+
+    def next_due_ns(self, t_ns: int) -> int | None:
+        return (t_ns // (4 * 10**9) + 1) * 4 * 10**9
+
+
+def test_a_visit_comes_when_a_power_cycle_is_due(device: SoakDevice, ledger: Ledger, world: World):
+    grow(device, 3)()
+    world.steps = [grow(device, 6), grow(device, 14)]
+    cycles = Cycles()
+    Collector(device.visit, ledger, settings=SETTINGS, clock=world, power=cycles).run()
+    # seen at 2 s and at 5 s: the next are due at 4 s and at 8 s, and a second for the runner
+    assert world.slept == [3.0, 4.0]
+    assert cycles.made == [5.0]
+
+
 def test_a_lost_link_is_waited_out_with_growing_pauses_and_told(
     device: SoakDevice, ledger: Ledger, world: World
 ):

@@ -95,3 +95,9 @@ def test_what_was_left_off_is_switched_on_by_the_next_collector(ledger: Ledger):
     assert kinds(ledger) == ["power_cut", "power_on"]
     assert not schedule(ledger, switch).recover(ledger, 3 * HOUR_NS)
     assert not schedule(ledger, switch).run_due(ledger, 3 * HOUR_NS)
+
+
+def test_when_the_next_is_due(ledger: Ledger):
+    times = schedule(ledger, Switch(ledger), hours=6)  # every 2 h, and none at the end
+    due = [times.next_due_ns(round(h * HOUR_NS)) for h in (0, 1.9, 2, 3.9, 4, 5.9, 6)]
+    assert due == [2 * HOUR_NS, 2 * HOUR_NS, 4 * HOUR_NS, 4 * HOUR_NS, None, None, None]
