@@ -46,7 +46,7 @@ class Parent:
         self._children: Dict[str, ChildProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._writing: Dict[int, Outbox] = {}  # outboxes that wait for room
-        self._sampler_end = ""  # how the last one died, if it did
+        self._unheard: Dict[str, Fault] = {}  # how children died that nothing was asked of just then
         self._local: Dict[str, Callable[[Frame], None]] = {
             "spawn": self._spawn,
             "child": self._forward,
@@ -180,6 +180,7 @@ class Parent:
         self._hand_over(child, frame, "start", start, deadline_s)
 
     def _adopt(self, child: ChildProcess) -> None:
+        self._unheard.pop(child.name, None)
         self._children[child.name] = child
         self._selector.register(child.wire_fd, selectors.EVENT_READ, lambda: self._read_child(child))
         self._selector.register(child.stderr_fd, selectors.EVENT_READ, lambda: self._read_stderr(child))
@@ -203,7 +204,8 @@ class Parent:
         args.done()
         child = self._children.get(SAMPLER)
         if child is None:
-            why = self._sampler_end or "none was started"
+            death = self._unheard.get(SAMPLER)
+            why = death.message if death is not None else "none was started"
             raise Fault("no_such_child", "sampler_stop: no sampler runs: %s" % why)
         self._hand_over(child, frame, "sampler_stop", {}, deadline_s)
 
@@ -225,6 +227,8 @@ class Parent:
     def _living(self, name: str) -> ChildProcess:
         child = self._children.get(name)
         if child is None:
+            if name in self._unheard:
+                raise self._unheard.pop(name)
             living = ", ".join(sorted(self._children)) or "none"
             raise Fault("no_such_child", "no child `%s` lives; there are: %s" % (name, living))
         return child
@@ -321,8 +325,8 @@ class Parent:
         fault = child.death(self._device.probes)
         pending = child.pending
         self._remove(child)
-        if child.name == SAMPLER:
-            self._sampler_end = fault.message
+        if pending is None:
+            self._unheard[child.name] = fault
         self._answer_for(child, pending, fault)
 
     def _answer_for(self, child: ChildProcess, pending: Optional[Pending], fault: Fault) -> None:

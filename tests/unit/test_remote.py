@@ -415,18 +415,21 @@ def test_a_child_that_dies_is_told_by_how(
     again.close()
 
 
-def test_a_child_that_dies_between_requests_is_noticed(client: AgentClient, child: Child) -> None:
+def test_a_child_that_dies_between_requests_is_told_by_how_at_the_next(
+    client: AgentClient, child: Child
+) -> None:
     os.kill(child.pid, signal.SIGKILL)
     assert eventually(lambda: gone(child.pid))
 
-    def forgotten() -> bool:
-        try:
+    def refusal() -> str:
+        with pytest.raises(HarnessError) as refused:
             child.sample()
-        except HarnessError:
-            return True
-        return False
+        return str(refused.value)
 
-    assert eventually(forgotten)
+    # until the agent has heard of it, the memory of a process that is gone can't be read
+    assert eventually(lambda: "died of signal 9 (SIGKILL)" in refusal())
+    assert "no child `it` lives" in refusal()
+    client.spawn(child.name, env=ENV, adapter="env").close()
 
 
 def test_a_child_past_its_deadline_is_ended(child: Child, home: Path) -> None:
