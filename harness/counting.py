@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 COUNTS = "counts"  # a type's `estimate`
 FILE = "counts.txt"  # in the machine's folder
-# The plugin counts whatever runs between its marks. In about one of ten counts another program's 4 to 50
-# million instructions were among a model's (measured before a child paused, harness/agent/marks.py), and
-# store bytes out of proportion: 2% more instructions came with 9% more of them.
+# The plugin counts whatever runs between its marks. In about one of ten counts a tick or more of the board's
+# busy loop was among a model's, 4 million instructions each (measured before it stood still meanwhile:
+# harness/agent/busyloop.py), and stored bytes out of proportion: 2% more instructions came with 9% more.
 AGREE_RATIO = 0.02  # chosen: counts of one model on a quiet board differ by less than 0.5% (measured)
 MOST_COUNTS = 8  # chosen
 # Two counts that both hold another's instructions can agree: those of a model of 2.5 million came to an

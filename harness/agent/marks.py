@@ -19,8 +19,9 @@ from .model import Calls
 ARM, BEGIN, END, DISARM = 96, 97, 98, 99
 # A64: HINT #n is 0xD503201F with n in bits 5 to 11; RET is 0xD65F03C0 (Arm ARM DDI 0487, C6.2)
 _HINT, _RETURN = 0xD503201F, 0xD65F03C0
-# What passed the request on still has work to do, and gets 4 ms of the one core for it. Without a pause 12 of
-# 36 counts of a short model had 4 million instructions of that, with it none (measured, emulated Cortex-A72)
+# For what passed the request on to end its work. 12 of 36 counts of a short model had 4 million instructions
+# of another program, with a pause none (measured, emulated Cortex-A72); most of that, if not all, was the
+# busy loop, which stands still meanwhile since (busyloop.py)
 PAUSE_S = 0.05
 WARM_CALLS = 2  # chosen: a runtime allocates in its first call, some in the second
 CALLS_BEFORE = 1  # with the plugin armed: what the caches hold when counting begins
